@@ -1,0 +1,1 @@
+"""Measuring: how fast, how good, how large, and on which machine."""

@@ -1,0 +1,166 @@
+"""Plugins: a shelf and a name in, the settings class of that part out. The folder is the registry.
+
+A shelf is a package whose every module is one part, or a module whose every public class is one.
+A part is a frozen dataclass: its fields are its settings, its one act is a method that the shelf's
+users call. Parts from outside come through the entry points `beats_search.<shelf>`, or, for data
+sets and models, as `module:name` of a plain function.
+"""
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, field, make_dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Final
+
+from beats_search.records.errors import MissingExtraError
+from beats_search.records.part import Part
+
+SHELVES: Final[Mapping[str, str]] = {
+    "datasets": "beats_search.datasets",
+    "models": "beats_search.models",
+    "optimizers": "beats_search.training.optimizers",
+    "schedules": "beats_search.training.schedules",
+    "compression": "beats_search.compression",
+    "runtimes": "beats_search.runtimes",
+    "samplers": "beats_search.search.samplers",
+}
+"""Shelf names and where their parts are."""
+
+_ACTS: Final[Mapping[str, tuple[str, int]]] = {"datasets": ("load", 0), "models": ("build", 2)}
+"""Shelves that take `module:name`: the method, and how many leading arguments the function gets."""
+
+
+class UnknownPartError(LookupError):
+    """There is no such part; the text says which there are and which was probably meant."""
+
+
+def names(shelf: str) -> tuple[str, ...]:
+    """Return the names of all parts on a shelf, sorted; a package shelf is listed without imports."""
+    return tuple(sorted({*_own_names(shelf), *_entry_points(shelf)}))
+
+
+def settings_class(shelf: str, name: str) -> type[Any]:
+    """Return the frozen dataclass of a part.
+
+    Raises UnknownPartError when there is none of that name, MissingExtraError when the part needs a
+    library that is not installed.
+    """
+    try:
+        if ":" in name:
+            return _from_function(shelf, name)
+        if name in _own_names(shelf):
+            return _own_class(shelf, name)
+        if name in _entry_points(shelf):
+            return _entry_points(shelf)[name].load()  # type: ignore[no-any-return]  # an entry point is untyped
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"{singular(shelf)} {name!r} needs {error.name!r}: pip install {error.name}") from error
+    raise UnknownPartError(_unknown(shelf, name))
+
+
+def make(shelf: str, part: Part) -> Any:  # noqa: ANN401 - each shelf has a protocol of its own
+    """Return the part itself: its dataclass filled with the settings."""
+    return settings_class(shelf, part.name)(**dict(part.settings))
+
+
+def summary(shelf: str, name: str) -> str:
+    """Return the first line of a part's docstring."""
+    return (inspect.getdoc(settings_class(shelf, name)) or "").partition("\n")[0]
+
+
+def search_first_in(folder: Path) -> None:
+    """Make `module:name` parts importable from `folder`, before anything else of that name."""
+    entry = str(folder.resolve())
+    if entry not in sys.path:
+        sys.path.insert(0, entry)
+
+
+def did_you_mean(word: str, allowed: tuple[str, ...]) -> str:
+    """Return `; did you mean 'x'? (all, that, is, allowed)`, the question only where one is near."""
+    near = difflib.get_close_matches(word, allowed, n=1, cutoff=0.6)
+    question = f"; did you mean {near[0]!r}?" if near else "; allowed:"
+    return f"{question} ({', '.join(allowed)})"
+
+
+def singular(shelf: str) -> str:
+    """Return the word for one part of a shelf, as users read it."""
+    return {"datasets": "data set", "compression": "technique"}.get(shelf, shelf.removesuffix("s"))
+
+
+def _unknown(shelf: str, name: str) -> str:
+    return f"unknown {singular(shelf)} {name!r}{did_you_mean(name, names(shelf))}"
+
+
+def _own_names(shelf: str) -> tuple[str, ...]:
+    spec = importlib.util.find_spec(SHELVES[shelf])
+    if spec is None:  # a shelf that is not there is a broken installation
+        raise ModuleNotFoundError(SHELVES[shelf])
+    if spec.submodule_search_locations is None:
+        return tuple(_module_parts(shelf))
+    modules = pkgutil.iter_modules(list(spec.submodule_search_locations))
+    return tuple(module.name for module in modules if not module.name.startswith("_"))
+
+
+def _own_class(shelf: str, name: str) -> type[Any]:
+    spec = importlib.util.find_spec(SHELVES[shelf])
+    if spec is not None and spec.submodule_search_locations is None:
+        return _module_parts(shelf)[name]
+    module = importlib.import_module(f"{SHELVES[shelf]}.{name}")
+    (public,) = module.__all__
+    found: type[Any] = getattr(module, public)
+    return found
+
+
+def _module_parts(shelf: str) -> dict[str, type[Any]]:
+    module = importlib.import_module(SHELVES[shelf])
+    classes = {public: getattr(module, public) for public in module.__all__}
+    return {_snake(name): value for name, value in classes.items() if inspect.isclass(value)}
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+def _entry_points(shelf: str) -> dict[str, Any]:
+    return {point.name: point for point in entry_points(group=f"beats_search.{shelf}")}
+
+
+def _from_function(shelf: str, path: str) -> type[Any]:
+    if shelf not in _ACTS:
+        raise UnknownPartError(f"a {singular(shelf)} cannot be written as module:name, got {path!r}")
+    module_name, _, function_name = path.partition(":")
+    module = importlib.import_module(module_name)
+    if not callable(getattr(module, function_name, None)):
+        allowed = tuple(sorted(name for name, value in vars(module).items() if callable(value) and name[0] != "_"))
+        raise UnknownPartError(f"{module_name} has no function {function_name!r}{did_you_mean(function_name, allowed)}")
+    return _adapter(shelf, path, getattr(module, function_name))
+
+
+def _adapter(shelf: str, path: str, function: Callable[..., Any]) -> type[Any]:
+    """Make a settings class whose fields are the function's parameters and whose act calls it."""
+    act, leading = _ACTS[shelf]
+    parameters = list(inspect.signature(function, eval_str=True).parameters.values())[leading:]
+    settings = [parameter for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
+
+    def call(self: object, *arguments: object) -> object:
+        chosen = {setting.name: getattr(self, setting.name) for setting in settings}
+        return function(*arguments, **chosen)
+
+    columns = [(item.name, _hint(item), field(default=_default(item))) for item in settings]
+    return make_dataclass(
+        re.sub(r"\W", "_", path), columns, frozen=True, kw_only=True, namespace={act: call, "__doc__": function.__doc__}
+    )
+
+
+def _hint(parameter: inspect.Parameter) -> Any:  # noqa: ANN401 - a type hint
+    return Any if parameter.annotation is parameter.empty else parameter.annotation
+
+
+def _default(parameter: inspect.Parameter) -> Any:  # noqa: ANN401 - whatever the user's function defaults to
+    return MISSING if parameter.default is parameter.empty else parameter.default

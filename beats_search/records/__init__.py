@@ -1,0 +1,1 @@
+"""The vocabulary: frozen data that travels between the layers. Standard library only."""

@@ -1,0 +1,119 @@
+"""How a trial ends: `Finished`, `Stopped` or `Failed`. A failure is a value that names its stage.
+
+Accuracies and shares are 0…1, times are in the unit that the name says, intervals hold 95 %.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from beats_search.records.plain import Plain, from_tagged
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochScore:
+    """What one epoch of training reached on the validation split."""
+
+    epoch: int
+    train_loss: float
+    accuracy: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A 95 % interval."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        """Refuse an interval that is upside down."""
+        if self.low > self.high:
+            raise ValueError(f"an interval needs low <= high, got low={self.low}, high={self.high}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """Time of one call of the whole batch, paired with a reference in the same session of timing.
+
+    `ratio` is candidate / reference; `median_ms` is that ratio times the stored median of the
+    reference, so that all trials of a run are on one scale. `raw_median_ms` is the candidate's own
+    median. `settled` is False when the time budget was spent before the interval was narrow enough.
+    """
+
+    median_ms: float
+    interval_ms: Interval
+    ratio: float
+    ratio_interval: Interval
+    raw_median_ms: float
+    blocks: int
+    calls: int
+    settled: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Footprint:
+    """What the exported model weighs: its file, its parameters, its work per input row."""
+
+    size_kb: float
+    parameters: int
+    macs: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """A trial that went all the way. Everything here was measured on the exported file."""
+
+    accuracy: float
+    accuracy_interval: Interval
+    latency: Latency
+    footprint: Footprint
+    executed_as: str
+    sha256: str
+    curve: tuple[EpochScore, ...]
+    stage_seconds: Mapping[str, float]
+    notes: tuple[str, ...] = ()
+
+    def value(self, objective: str) -> float:
+        """Return the measured value of an objective by its name; KeyError for an unknown name."""
+        return {
+            "accuracy": self.accuracy,
+            "latency_ms": self.latency.median_ms,
+            "size_kb": self.footprint.size_kb,
+            "macs": float(self.footprint.macs),
+        }[objective]
+
+    def interval(self, objective: str) -> Interval:
+        """Return the 95 % interval of an objective; a counted value is its own interval."""
+        value = self.value(objective)
+        measured = {"accuracy": self.accuracy_interval, "latency_ms": self.latency.interval_ms}
+        return measured.get(objective, Interval(low=value, high=value))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopped:
+    """A trial that was ended on purpose after an epoch, because going on could not pay."""
+
+    epoch: int
+    reason: str
+    curve: tuple[EpochScore, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """A trial that could not go on: in which stage, why in one line, and the traceback."""
+
+    stage: str
+    reason: str
+    detail: str = ""
+
+
+TrialOutcome: TypeAlias = Finished | Stopped | Failed
+OUTCOMES: Final = (Finished, Stopped, Failed)
+
+
+def outcome_from_plain(data: Plain) -> TrialOutcome:
+    """Read back an outcome that `plain.tagged` wrote; TypeError when it is none."""
+    outcome: TrialOutcome = from_tagged(OUTCOMES, data)  # type: ignore[type-var, assignment]  # joins to object
+    return outcome

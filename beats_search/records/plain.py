@@ -1,0 +1,101 @@
+"""Plain: frozen records to JSON-able data and back, by their type hints.
+
+A part becomes the mapping that a user would write, `{"name": "resnet", "width": 32}`. A number that
+is not finite becomes null, and null read as a number is NaN. Every member of a union of records
+carries its class name under `"is"`.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from beats_search.records.part import Part
+
+Plain = Union[Mapping[str, "Plain"], list["Plain"], str, int, float, bool, None]
+Record = TypeVar("Record")
+
+
+def to_plain(value: object) -> Plain:
+    """Turn a record into mappings, lists, strings, finite numbers, booleans and nulls."""
+    match value:
+        case Part(name=name, settings=settings):
+            return {"name": name, **{key: to_plain(setting) for key, setting in settings}}
+        case float() if not math.isfinite(value):
+            return None
+        case None | bool() | int() | float() | str():
+            return value
+        case tuple() | list():
+            return [to_plain(item) for item in value]
+        case Mapping():
+            return {str(key): to_plain(item) for key, item in value.items()}
+    if is_dataclass(value):
+        return {entry.name: to_plain(getattr(value, entry.name)) for entry in fields(value)}
+    raise TypeError(f"a record holds plain data only, got {type(value).__name__}: {value!r}")
+
+
+def from_plain(kind: type[Record], data: Plain) -> Record:
+    """Read back what `to_plain` wrote for a record of class `kind`; TypeError when it does not fit."""
+    return cast("Record", _read(kind, data))
+
+
+def tagged(value: object) -> Plain:
+    """Turn a member of a union of records into plain data that names its class."""
+    return {"is": type(value).__name__, **cast("dict[str, Plain]", to_plain(value))}
+
+
+def from_tagged(kinds: tuple[type[Record], ...], data: Plain) -> Record:
+    """Read back what `tagged` wrote for a record of one of `kinds`."""
+    if not isinstance(data, Mapping):
+        raise TypeError(f"a tagged record is a mapping, got {type(data).__name__}")
+    names = {kind.__name__: kind for kind in kinds}
+    kind = names.get(str(data.get("is")))
+    if kind is None:
+        raise TypeError(f"a record is one of {', '.join(names)}, got {data.get('is')!r}")
+    return from_plain(kind, {key: item for key, item in data.items() if key != "is"})
+
+
+def _read(kind: Any, data: Plain) -> Any:  # noqa: ANN401 - kinds are type hints, known at run time only
+    origin = get_origin(kind)
+    if kind is Part:
+        return _read_part(data)
+    if is_dataclass(kind):
+        return _read_record(cast("type", kind), data)
+    if origin is tuple:
+        return _read_tuple(get_args(kind), data)
+    if origin in {dict, Mapping, cast("Any", Mapping)}:
+        return {key: _read(get_args(kind)[1], item) for key, item in cast("dict[str, Plain]", data).items()}
+    if origin in {Union, UnionType}:
+        if data is None and NoneType in get_args(kind):
+            return None
+        inner = [choice for choice in get_args(kind) if choice is not NoneType]
+        return _read(inner[0], data) if len(inner) == 1 else data
+    if kind is float:
+        return math.nan if data is None else float(cast("float", data))
+    return data
+
+
+def _read_part(data: Plain) -> Part:
+    settings = dict(cast("Mapping[str, Any]", data))
+    name = settings.pop("name")
+    frozen = {key: tuple(item) if isinstance(item, list) else item for key, item in settings.items()}
+    return Part(name=name, settings=tuple(frozen.items()))
+
+
+def _read_record(kind: type, data: Plain) -> object:
+    if not isinstance(data, Mapping):
+        raise TypeError(f"{kind.__name__} is a mapping, got {type(data).__name__}")
+    hints = get_type_hints(kind)
+    unknown = set(data) - set(hints)
+    if unknown:
+        raise TypeError(f"{kind.__name__} has no field {', '.join(sorted(unknown))}")
+    return kind(**{key: _read(hints[key], item) for key, item in data.items()})
+
+
+def _read_tuple(kinds: tuple[Any, ...], data: Plain) -> tuple[object, ...]:
+    if not isinstance(data, list | tuple):
+        raise TypeError(f"a tuple is written as a list, got {type(data).__name__}")
+    if len(kinds) == 2 and kinds[1] is Ellipsis:  # noqa: PLR2004 - tuple[X, ...]
+        return tuple(_read(kinds[0], item) for item in data)
+    return tuple(_read(kind, item) for kind, item in zip(kinds, data, strict=True))

@@ -1,0 +1,55 @@
+"""A run as a whole: its trials with their outcomes, and what is needed to judge them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from beats_search.records.objective import Constraint, Objective
+from beats_search.records.outcome import Finished, TrialOutcome
+from beats_search.records.part import Scalar
+from beats_search.records.plan import TrialPlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialRecord:
+    """One trial as it was told to the study.
+
+    `params` are the values of the knobs by their dotted paths, empty for the reference (trial 0).
+    `began_s` and `seconds` count search time: `began_s` is how much of it had been spent before.
+    """
+
+    number: int
+    params: Mapping[str, Scalar]
+    plan: TrialPlan
+    outcome: TrialOutcome
+    began_s: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """A search as it stands, finished or not.
+
+    `reference_point` holds the worst corner of the hypervolume by objective name, in objective
+    units; `test_accuracy` is known for the members of the front only, by trial number.
+    `duplicates` counts proposals that repeated a known plan and were answered from it.
+    """
+
+    name: str
+    sampler: str
+    seed: int
+    objectives: tuple[Objective, ...]
+    constraints: tuple[Constraint, ...]
+    reference_point: Mapping[str, float]
+    trials: tuple[TrialRecord, ...]
+    duplicates: int
+    environment: Mapping[str, str]
+    test_accuracy: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        """Search time spent so far."""
+        return max((trial.began_s + trial.seconds for trial in self.trials), default=0.0)
+
+    def finished(self) -> tuple[tuple[TrialRecord, Finished], ...]:
+        """Return the finished trials, each with its outcome, in the order of their numbers."""
+        return tuple((trial, trial.outcome) for trial in self.trials if isinstance(trial.outcome, Finished))

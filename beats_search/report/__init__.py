@@ -1,0 +1,1 @@
+"""Report: a run in, a page and its files out."""

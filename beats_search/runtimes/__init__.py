@@ -1,0 +1,1 @@
+"""Runtimes: one file, one engine that runs exported models."""

@@ -1,0 +1,1 @@
+"""Samplers: one file, one way to choose the next trial."""

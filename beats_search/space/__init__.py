@@ -1,0 +1,1 @@
+"""Space: a YAML file in, plans with open knobs out."""

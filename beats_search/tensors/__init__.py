@@ -1,0 +1,1 @@
+"""The vocabulary that needs torch: what travels between training, compression and runtimes."""

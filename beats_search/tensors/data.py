@@ -1,0 +1,82 @@
+"""Data: a data set as tensors in memory, in three splits, with what a model does first to its input."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+_BYTE_MAX = 255
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """Inputs of shape (n, channels, height, width) and labels of shape (n,), int64, 0…classes-1.
+
+    Inputs are float in [0, 1], or uint8 where 255 stands for 1 (a quarter of the memory).
+    """
+
+    inputs: Tensor
+    labels: Tensor
+
+    def __post_init__(self) -> None:
+        """Refuse inputs and labels that do not belong together."""
+        if len(self.inputs) != len(self.labels):
+            raise ValueError(f"a split needs a label per input, got {len(self.inputs)} and {len(self.labels)}")
+        if self.labels.dtype != torch.int64:
+            raise ValueError(f"labels need to be int64 class numbers, got {self.labels.dtype}")
+
+    def __len__(self) -> int:
+        """Return the number of inputs."""
+        return len(self.labels)
+
+    def first(self, count: int) -> "Split":
+        """Return the first `count` inputs with their labels."""
+        return Split(inputs=self.inputs[:count], labels=self.labels[:count])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataBundle:
+    """A data set ready for training: three splits, the names of the classes, and the preprocessing.
+
+    `preprocess` turns inputs as the user has them (float in [0, 1]) into what the network expects.
+    It is built from the training split alone and travels inside the exported graph.
+    """
+
+    train: Split
+    validation: Split
+    test: Split
+    classes: tuple[str, ...]
+    preprocess: nn.Module = field(default_factory=nn.Identity)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input, without the batch."""
+        return tuple(self.train.inputs.shape[1:])
+
+
+class Standardize(nn.Module):
+    """Subtract the mean and divide by the standard deviation, per channel of (n, channels, …)."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Keep one mean and one standard deviation per channel; a constant channel is not scaled."""
+        super().__init__()
+        shape = (1, -1, 1, 1)
+        spread = [value if value > 0 else 1.0 for value in std]
+        self.register_buffer("mean", torch.tensor(mean).reshape(shape))
+        self.register_buffer("std", torch.tensor(spread).reshape(shape))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the standardized inputs, of the same shape."""
+        return (inputs - self.mean) / self.std
+
+
+def standardize_by(train: Split) -> Standardize:
+    """Return the preprocessing whose statistics are those of the training images."""
+    images = to_float(train.inputs)
+    return Standardize(images.mean(dim=(0, 2, 3)).tolist(), images.std(dim=(0, 2, 3)).tolist())
+
+
+def to_float(inputs: Tensor) -> Tensor:
+    """Return inputs as float32 in [0, 1]; uint8 is divided by 255."""
+    return inputs.float().div_(_BYTE_MAX) if inputs.dtype == torch.uint8 else inputs.float()

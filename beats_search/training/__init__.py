@@ -1,0 +1,1 @@
+"""Training: a model and data in, a trained model and its curve out."""

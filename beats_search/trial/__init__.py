@@ -1,0 +1,1 @@
+"""Trial: one plan in, one outcome out."""
