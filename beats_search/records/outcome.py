@@ -115,5 +115,5 @@ OUTCOMES: Final = (Finished, Stopped, Failed)
 
 def outcome_from_plain(data: Plain) -> TrialOutcome:
     """Read back an outcome that `plain.tagged` wrote; TypeError when it is none."""
-    outcome: TrialOutcome = from_tagged(OUTCOMES, data)  # type: ignore[type-var, assignment]  # joins to object
+    outcome: TrialOutcome = from_tagged(OUTCOMES, data)  # type: ignore[assignment]  # joins to object
     return outcome

@@ -5,15 +5,15 @@ is not finite becomes null, and null read as a number is NaN. Every member of a 
 carries its class name under `"is"`.
 """
 
+import collections.abc
 import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, TypeAlias, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from beats_search.records.part import Part
 
-Plain = Union[Mapping[str, "Plain"], list["Plain"], str, int, float, bool, None]
+Plain: TypeAlias = Union[Mapping[str, "Plain"], list["Plain"], str, int, float, bool, None]  # noqa: UP007 - a forward reference has no |
 Record = TypeVar("Record")
 
 
@@ -64,16 +64,9 @@ def _read(kind: Any, data: Plain) -> Any:  # noqa: ANN401 - kinds are type hints
         return _read_record(cast("type", kind), data)
     if origin is tuple:
         return _read_tuple(get_args(kind), data)
-    if origin in {dict, Mapping, cast("Any", Mapping)}:
+    if origin is collections.abc.Mapping:
         return {key: _read(get_args(kind)[1], item) for key, item in cast("dict[str, Plain]", data).items()}
-    if origin in {Union, UnionType}:
-        if data is None and NoneType in get_args(kind):
-            return None
-        inner = [choice for choice in get_args(kind) if choice is not NoneType]
-        return _read(inner[0], data) if len(inner) == 1 else data
-    if kind is float:
-        return math.nan if data is None else float(cast("float", data))
-    return data
+    return math.nan if kind is float and data is None else data
 
 
 def _read_part(data: Plain) -> Part:

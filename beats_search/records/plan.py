@@ -15,6 +15,7 @@ from beats_search.records.part import Part, Shelf
 from beats_search.records.plain import to_plain
 
 FIXED: Final[Mapping[str, bool]] = {"knob": False}
+_HALF_TURN = 180
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +42,7 @@ class AugmentationPlan:
         """Refuse negative amounts."""
         if self.shift < 0:
             raise ValueError(f"augmentation.shift needs to be at least 0 pixels, got {self.shift}")
-        if not 0 <= self.rotation <= 180:
+        if not 0 <= self.rotation <= _HALF_TURN:
             rule = "augmentation.rotation needs to be between 0 and 180 degrees"
             raise ValueError(f"{rule}, got {self.rotation}")
 

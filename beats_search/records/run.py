@@ -29,6 +29,8 @@ class TrialRecord:
 class RunRecord:
     """A search as it stands, finished or not.
 
+    `classes` and `input_shape` (without the batch) describe what the models take and tell.
+
     `reference_point` holds the worst corner of the hypervolume by objective name, in objective
     units; `test_accuracy` is known for the members of the front only, by trial number.
     `duplicates` counts proposals that repeated a known plan and were answered from it.
@@ -43,6 +45,8 @@ class RunRecord:
     trials: tuple[TrialRecord, ...]
     duplicates: int
     environment: Mapping[str, str]
+    classes: tuple[str, ...]
+    input_shape: tuple[int, ...]
     test_accuracy: Mapping[int, float] = field(default_factory=dict)
 
     @property

@@ -58,6 +58,9 @@ class DataBundle:
 class Standardize(nn.Module):
     """Subtract the mean and divide by the standard deviation, per channel of (n, channels, …)."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         """Keep one mean and one standard deviation per channel; a constant channel is not scaled."""
         super().__init__()

@@ -1,0 +1,26 @@
+"""How to search: the budget and the sampler. Not part of a trial, so it may change between sittings."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from beats_search.records.part import Part, Shelf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchPlan:
+    """The budget and the sampler. The search ends at whichever budget is spent first.
+
+    `trials` counts trials that ran, the reference among them; `timeout` counts seconds of search,
+    over all sittings. A trial that has begun is finished.
+    """
+
+    trials: int = 40
+    timeout: float | None = None
+    sampler: Annotated[Part, Shelf("samplers")] = Part(name="tpe")
+
+    def __post_init__(self) -> None:
+        """Refuse a budget that holds nothing."""
+        if self.trials < 1:
+            raise ValueError(f"search.trials needs to be at least 1, got {self.trials}")
+        if self.timeout is not None and not self.timeout > 0:
+            raise ValueError(f"search.timeout needs to be above 0 seconds, got {self.timeout}")
