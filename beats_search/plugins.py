@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, field, make_dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 from beats_search.records.errors import MissingExtraError
@@ -135,11 +136,21 @@ def _from_function(shelf: str, path: str) -> type[Any]:
     if shelf not in _ACTS:
         raise UnknownPartError(f"a {singular(shelf)} cannot be written as module:name, got {path!r}")
     module_name, _, function_name = path.partition(":")
-    module = importlib.import_module(module_name)
+    module = _import_outside(module_name, path)
     if not callable(getattr(module, function_name, None)):
         allowed = tuple(sorted(name for name, value in vars(module).items() if callable(value) and name[0] != "_"))
         raise UnknownPartError(f"{module_name} has no function {function_name!r}{did_you_mean(function_name, allowed)}")
     return _adapter(shelf, path, getattr(module, function_name))
+
+
+def _import_outside(module_name: str, path: str) -> ModuleType:
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name != module_name.partition(".")[0]:
+            raise
+        where = "beside the space file or on Python's path"
+        raise UnknownPartError(f"{path!r} needs a module {module_name!r} {where}; there is none") from error
 
 
 def _adapter(shelf: str, path: str, function: Callable[..., Any]) -> type[Any]:

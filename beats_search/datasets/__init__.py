@@ -1,1 +1,1 @@
-"""Data sets: one file, one data set."""
+"""Data sets: one file is one data set, from its settings to tensors in memory."""

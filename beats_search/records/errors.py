@@ -23,14 +23,15 @@ class BeatsError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Mistake:
-    """One mistake in a space file: where it is, what it is, and what is allowed."""
+    """One mistake in a space file: where it is, what it is, and what is allowed; line 0 stands for no line."""
 
     file: str
     line: int
     text: str
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.text}"
+        where = f"{self.file}:{self.line}" if self.line else self.file
+        return f"{where}: {self.text}"
 
 
 class SpaceError(BeatsError):

@@ -1,6 +1,6 @@
 """How to search: the budget and the sampler. Not part of a trial, so it may change between sittings."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from beats_search.records.part import Part, Shelf
@@ -15,7 +15,7 @@ class SearchPlan:
     """
 
     trials: int = 40
-    timeout: float | None = None
+    timeout: float | None = field(default=None, metadata={"duration": True})
     sampler: Annotated[Part, Shelf("samplers")] = Part(name="tpe")
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 _BYTE_MAX = 255
+_FEWEST_CLASSES = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,13 @@ class DataBundle:
     classes: tuple[str, ...]
     preprocess: nn.Module = field(default_factory=nn.Identity)
 
+    def __post_init__(self) -> None:
+        """Refuse data that nothing can be learned from, naming the split."""
+        for name in ("train", "validation", "test"):
+            _check_split(name, getattr(self, name), self.input_shape, len(self.classes))
+        if len(self.classes) < _FEWEST_CLASSES:
+            raise ValueError(f"a data set needs at least {_FEWEST_CLASSES} classes, got {len(self.classes)}")
+
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one input, without the batch."""
@@ -78,6 +86,18 @@ def standardize_by(train: Split) -> Standardize:
     """Return the preprocessing whose statistics are those of the training images."""
     images = to_float(train.inputs)
     return Standardize(images.mean(dim=(0, 2, 3)).tolist(), images.std(dim=(0, 2, 3)).tolist())
+
+
+def _check_split(name: str, split: Split, input_shape: tuple[int, ...], classes: int) -> None:
+    if not len(split):
+        raise ValueError(f"the {name} split needs at least one input, got none")
+    if tuple(split.inputs.shape[1:]) != input_shape:
+        raise ValueError(f"inputs need one shape, got {input_shape} to train and {tuple(split.inputs.shape[1:])} in {name}")
+    low, high = int(split.labels.min()), int(split.labels.max())
+    if low < 0 or high >= classes:
+        raise ValueError(f"labels of the {name} split need to be in 0…{classes - 1} ({classes} classes), got {low}…{high}")
+    if split.inputs.is_floating_point() and not bool(split.inputs.isfinite().all()):
+        raise ValueError(f"inputs of the {name} split need to be finite numbers, got NaN or infinity")
 
 
 def to_float(inputs: Tensor) -> Tensor:

@@ -75,5 +75,5 @@ class Runtime(Protocol):
     def deploy(self, model: nn.Module, example: Tensor, path: Path) -> Engine:
         """Export the model to `path` and load it. `example` is one input with its batch dimension."""
 
-    def load(self, path: Path, example: Tensor) -> Engine:
+    def load(self, path: Path) -> Engine:
         """Load a file that `deploy` wrote."""

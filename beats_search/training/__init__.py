@@ -1,1 +1,1 @@
-"""Training: a model and data in, a trained model and its curve out."""
+"""Training: a model, data and a plan in; a trained copy of the model out."""

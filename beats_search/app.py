@@ -1,0 +1,386 @@
+"""App: a request in, a run folder, a page or a table's rows out. Joins space, search, trial and report.
+
+The only module that sees every layer. Heavy libraries load in the function that needs them.
+"""
+
+import contextlib
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from beats_search import plugins
+from beats_search.records.errors import BeatsError, CommandError, NothingFinishedError, SearchEndedError
+from beats_search.records.event import Ended, Event, Notify
+from beats_search.records.outcome import Finished, TrialOutcome
+from beats_search.records.plan import TrialPlan
+from beats_search.records.run import RunRecord
+from beats_search.search.folder import model_file, prepare_folder, study_file
+
+if TYPE_CHECKING:
+    from beats_search.report.tables import FrontRow
+    from beats_search.search.ledger import Ledger
+    from beats_search.search.replay import ReplayRow
+    from beats_search.search.study import Problem
+    from beats_search.space.knobs import SearchSpace
+    from beats_search.trial.probe import Probe
+    from beats_search.trial.run import Reference
+
+Watch: TypeAlias = Callable[[Event, RunRecord], None]
+"""Called with each event of a search and the run as it stands after it."""
+
+_REFERENCE_MARGIN: Final = 1.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRequest:
+    """What `run` is asked for; `changes` are `path=value` texts, `out` defaults to reports/<name>."""
+
+    space: Path
+    changes: tuple[str, ...] = ()
+    out: Path | None = None
+    fresh: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """Where a run is, how it stands, and why the search ended, as a sentence."""
+
+    folder: Path
+    record: RunRecord
+    ending: str
+    interrupted: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A plan of a space that was probed, or the reason why it could not be."""
+
+    plan: TrialPlan
+    probe: "Probe | None"
+    problem: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckResult:
+    """What can be known of a space before anything is trained. `plans` is None for endlessly many."""
+
+    space: "SearchSpace"
+    plans: int | None
+    knobs: tuple[tuple[str, str], ...]
+    reference: Candidate
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def trial_seconds(self) -> float:
+        """Mean of what a candidate would take, training included; 0 when none could be probed."""
+        seconds = [candidate.seconds for candidate in self.candidates if candidate.probe]
+        return sum(seconds) / len(seconds) if seconds else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartLine:
+    """A part on its shelf, in one line."""
+
+    shelf: str
+    name: str
+    summary: str
+
+
+def run(request: RunRequest, watch: Watch = lambda _event, _record: None) -> RunResult:
+    """Search a space, or go on with its search, and leave front, models and page in the run folder.
+
+    Raises SpaceError, CommandError, MissingExtraError, NothingFinishedError or SearchEndedError;
+    after the last two, what had finished is kept and reported.
+    """
+    from beats_search.search.study import Ending, search
+
+    space = read(request.space, request.changes)
+    folder = request.out or Path("reports") / space.name
+    prepare_folder(folder, fresh=request.fresh)
+    with _open_ledger(space, folder) as ledger, _problem(space, ledger, folder) as problem:
+        try:
+            ending = search(problem, ledger, space.search, _saving(ledger, folder, watch))
+        except (NothingFinishedError, SearchEndedError):
+            with contextlib.suppress(BeatsError, OSError):
+                _conclude(ledger, folder)
+            raise
+        record = _conclude(ledger, folder)
+    return RunResult(folder=folder, record=record, ending=ending.value, interrupted=ending is Ending.INTERRUPTED)
+
+
+def read(path: Path, changes: Sequence[str] = ()) -> "SearchSpace":
+    """Read a space file; CommandError when there is none, SpaceError with all its mistakes."""
+    from beats_search.space.schema import read_space
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise CommandError(f"{path}: there is no such file") from None
+    except IsADirectoryError:
+        raise CommandError(f"{path} is a folder; a space is a YAML file in it") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"{path} cannot be read as text: {error}") from error
+    return read_space(text, file=path, changes=changes)
+
+
+def check(path: Path, changes: Sequence[str] = (), *, samples: int = 6) -> CheckResult:
+    """Validate a space and probe the reference and some random plans of it; trains nothing."""
+    from beats_search.search.domain import domain_of
+    from beats_search.search.sample import sample_plans
+    from beats_search.space.draw import knob_in_words, reference_plan
+    from beats_search.trial.probe import count_macs
+
+    space = read(path, changes)
+    domain = domain_of(space)
+    with _as_command_error(space):
+        reference = reference_plan(space, count_macs)
+    with _untrained_reference(reference, None) as paired:
+        return CheckResult(
+            space=space,
+            plans=domain.count,
+            knobs=tuple((knob.path, knob_in_words(knob)) for knob in domain.knobs),
+            reference=_candidate(reference, paired),
+            candidates=tuple(_candidate(plan, paired) for plan in sample_plans(domain, samples, space.seed)),
+        )
+
+
+def show(folder: Path) -> tuple[RunRecord, tuple["FrontRow", ...]]:
+    """Return a run and the rows of its front; CommandError when the folder holds no run."""
+    from beats_search.report.tables import front_rows
+
+    record = read_record(folder)
+    return record, front_rows(record)
+
+
+def front_json(folder: Path) -> str:
+    """Return a run's front as the text of front.json."""
+    from beats_search.report.front import front_document
+
+    return json.dumps(front_document(read_record(folder)), indent=2, allow_nan=False)
+
+
+def report(folders: Sequence[Path], out: Path | None = None) -> Path:
+    """Write the page of one run, or one page that compares several, and return its path."""
+    from beats_search.report.page import write_page, write_results
+
+    records = [read_record(folder) for folder in folders]
+    if out is None and len(folders) == 1:
+        write_results(records[0], folders[0])
+        return folders[0] / "report.html"
+    page = out or Path("comparison.html")
+    page.parent.mkdir(parents=True, exist_ok=True)
+    write_page(records, page, folders=folders)
+    return page
+
+
+def export(folder: Path, number: int, to: Path) -> tuple[Path, ...]:
+    """Copy a finished trial's model and card to a folder, beside a script that runs it; return the files."""
+    from beats_search.report.cards import card
+    from beats_search.report.script import RUN_SCRIPT
+
+    record = read_record(folder)
+    finished = {trial.number: (trial, outcome) for trial, outcome in record.finished()}
+    if number not in finished:
+        raise CommandError(f"trial {number} has not finished; these have: {_numbers(finished)}")
+    model = model_file(folder, number)
+    if not model.exists():
+        raise CommandError(f"{model} is gone; run the same plan again with --fresh to make it")
+    files = (to / "model.onnx", to / "card.json", to / "run.py")
+    to.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(model, files[0])
+    files[1].write_text(json.dumps(card(record, *finished[number]), indent=2), encoding="utf-8")
+    files[2].write_text(RUN_SCRIPT, encoding="utf-8")
+    return files
+
+
+def replay(folder: Path, samplers: Sequence[str]) -> tuple["ReplayRow", ...]:
+    """Compare samplers by name on the finished trials of a run, without training."""
+    from beats_search.records.part import Part
+    from beats_search.search.domain import domain_of
+    from beats_search.search.reading import read_facts
+    from beats_search.search.replay import replay as replay_run
+    from beats_search.space.schema import read_space
+
+    record = read_record(folder)
+    space = read_space(read_facts(study_file(folder)).space_text, file=folder / "space.yaml")
+    unknown = [name for name in samplers if name not in plugins.names("samplers")]
+    if unknown or not samplers:
+        some = ", ".join(unknown) or "none"
+        raise CommandError(f"--sampler takes names of {', '.join(plugins.names('samplers'))}, got {some}")
+    return replay_run(record, domain_of(space), [Part(name=name) for name in samplers])
+
+
+def parts() -> tuple[PartLine, ...]:
+    """Return every part of every shelf with one line on what it is."""
+    return tuple(
+        PartLine(shelf=shelf, name=name, summary=plugins.summary(shelf, name))
+        for shelf in plugins.SHELVES
+        for name in plugins.names(shelf)
+    )
+
+
+def schema() -> str:
+    """Return the JSON Schema of a space as text."""
+    from beats_search.space.schema import json_schema
+
+    return json.dumps(json_schema(), indent=2)
+
+
+def read_record(folder: Path) -> RunRecord:
+    """Return the run in a folder; CommandError when there is none."""
+    from beats_search.search.reading import read_run
+
+    if not study_file(folder).is_file():
+        what = "is not a folder" if not folder.is_dir() else "holds no run of beats-search (no study.db)"
+        raise CommandError(f"{folder} {what}; a run's folder is what `beats-search run` writes, like reports/digits")
+    return read_run(study_file(folder))
+
+
+def _open_ledger(space: "SearchSpace", folder: Path) -> "Ledger":
+    """Open the run's ledger, or start one; CommandError when the folder holds another space's run."""
+    from beats_search.measuring.machine import describe_machine
+    from beats_search.search.ledger import Ledger
+    from beats_search.search.reading import RunFacts
+    from beats_search.space.draw import reference_plan
+    from beats_search.trial.probe import count_macs
+    from beats_search.trial.recipe import data_facts
+
+    environment = describe_machine()
+    if study_file(folder).is_file():
+        ledger = Ledger.open(study_file(folder))
+        with contextlib.ExitStack() as stack:
+            stack.callback(ledger.close)
+            _same_run(ledger, space, folder, environment)
+            stack.pop_all()
+        return ledger
+    with _as_command_error(space):
+        reference = reference_plan(space, count_macs)
+        data = data_facts(reference.dataset)
+    facts = RunFacts(
+        name=space.name,
+        seed=space.seed,
+        space_text=space.text,
+        space_canonical=space.canonical(),
+        objectives=space.objectives,
+        constraints=space.constraints,
+        reference=reference,
+        environment=environment,
+        classes=data.classes,
+        input_shape=data.input_shape,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "space.yaml").write_text(space.text, encoding="utf-8")
+    (folder / "environment.json").write_text(json.dumps(environment, indent=2), encoding="utf-8")
+    return Ledger.create(study_file(folder), facts)
+
+
+def _same_run(ledger: "Ledger", space: "SearchSpace", folder: Path, environment: Mapping[str, str]) -> None:
+    """Refuse to mix two spaces, or the latencies of two machines, in one run."""
+    advice = "--fresh starts anew, --out names another folder"
+    if ledger.facts.space_canonical != space.canonical():
+        raise CommandError(f"{folder} holds the run of another space than {space.file} is now; {advice}")
+    then, now = ledger.facts.environment.get("processor"), environment["processor"]
+    if then != now:
+        raise CommandError(f"{folder} was timed on {then!r}, and this machine is {now!r}; {advice}")
+
+
+@contextlib.contextmanager
+def _as_command_error(space: "SearchSpace") -> Iterator[None]:
+    """Report what the reference plan's data or model raise, before anything is written."""
+    try:
+        yield
+    except BeatsError as error:
+        raise CommandError(f"{space.file}: {error}") from error
+    except Exception as error:  # data and models may be the user's code, which may raise anything
+        raise CommandError(f"{space.file}: {type(error).__name__}: {error}") from error
+
+
+@contextlib.contextmanager
+def _problem(space: "SearchSpace", ledger: "Ledger", folder: Path) -> "Iterator[Problem]":
+    """Bind a space to the trials that run in a folder, paired with the reference's file."""
+    from beats_search.search.domain import domain_of
+    from beats_search.search.study import Problem
+    from beats_search.trial.recipe import data_facts
+    from beats_search.trial.run import run_trial
+
+    majority = data_facts(ledger.facts.reference.dataset).majority_share
+    for left_over in (folder / "models").glob(".trial-*"):
+        shutil.rmtree(left_over)
+    with _untrained_reference(ledger.facts.reference, None) as paired:
+
+        def run_number(number: int, plan: TrialPlan) -> TrialOutcome:
+            known = ledger.account.records.get(0)
+            median = known.outcome.latency.median_ms if known and isinstance(known.outcome, Finished) else None
+            return run_trial(plan, model_file(folder, number).parent, replace(paired, median_ms=median))
+
+        def corner(reference: Finished) -> Mapping[str, float]:
+            worst = {
+                objective.name: _REFERENCE_MARGIN * reference.value(objective.name) for objective in space.objectives
+            }
+            return worst | {"accuracy": majority}
+
+        yield Problem(domain=domain_of(space), run_trial=run_number, reference_point=corner)
+
+
+@contextlib.contextmanager
+def _untrained_reference(plan: TrialPlan, median_ms: float | None) -> "Iterator[Reference]":
+    """Export the reference plan untrained, for all latencies to be paired with, while the context lasts."""
+    from beats_search.trial.probe import deploy_untrained
+    from beats_search.trial.run import Reference
+
+    with tempfile.TemporaryDirectory(prefix="beats-search-") as folder:
+        engine = deploy_untrained(plan, Path(folder) / "reference.onnx")
+        yield Reference(open=engine.open, median_ms=median_ms)
+
+
+def _saving(ledger: "Ledger", folder: Path, watch: Watch) -> Notify:
+    """Return a `notify` that keeps the results on disk as good as the trials that have ended."""
+    from beats_search.report.page import write_results
+
+    def note(event: Event) -> None:
+        record = ledger.run_record()
+        if isinstance(event, Ended):
+            write_results(record, folder)
+        watch(event, record)
+
+    return note
+
+
+def _conclude(ledger: "Ledger", folder: Path) -> RunRecord:
+    """Test the front on the split that no search has seen, write all results, and return the run."""
+    from beats_search.pareto import front_of_run
+    from beats_search.report.page import write_results
+    from beats_search.trial.run import test_accuracy
+
+    record = ledger.run_record()
+    known = dict(record.test_accuracy)
+    for trial, _ in (*front_of_run(record), *record.finished()[:1]):
+        model = model_file(folder, trial.number)
+        if trial.number not in known and model.exists():
+            known[trial.number] = test_accuracy(trial.plan, model)
+    ledger.set_test_accuracy(known)
+    record = ledger.run_record()
+    write_results(record, folder)
+    return record
+
+
+def _candidate(plan: TrialPlan, paired: "Reference") -> Candidate:
+    from beats_search.trial.probe import probe, trial_seconds
+
+    began = time.perf_counter()
+    try:
+        found = probe(plan, paired)
+    except Exception as error:  # noqa: BLE001 - a candidate may be the user's code, which may raise anything
+        return Candidate(plan=plan, probe=None, problem=f"{type(error).__name__}: {error}", seconds=0.0)
+    overhead = time.perf_counter() - began
+    return Candidate(plan=plan, probe=found, problem="", seconds=overhead + trial_seconds(plan, found))
+
+
+def _numbers(trials: Mapping[int, object]) -> str:
+    return ", ".join(str(number) for number in sorted(trials)) or "none"

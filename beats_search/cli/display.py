@@ -1,0 +1,108 @@
+"""Display: the events of a search in, a live picture on a terminal or plain lines elsewhere out."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, final
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from beats_search.cli.tables import duration, front_table
+from beats_search.records.event import Began, Ended, Event, Reclaimed, Repeated
+from beats_search.records.outcome import Failed, Finished, Stopped
+from beats_search.records.run import RunRecord, TrialRecord
+
+if TYPE_CHECKING:
+    from beats_search.app import Watch
+    from beats_search.space.knobs import SearchSpace
+
+_SECONDS_PER_HOUR: Final = 3600
+_MOST_ROWS: Final = 12
+
+
+@contextmanager
+def display(space: "SearchSpace") -> Iterator["Watch"]:
+    """Yield what shows a search's events while it goes on."""
+    console = Console()
+    if not console.is_terminal:
+        yield lambda event, _: console.print(_line(event), highlight=False, soft_wrap=True, markup=False)
+        return
+    picture = Picture(space)
+    with Live(get_renderable=picture.render, console=console, refresh_per_second=2, transient=True) as live:
+
+        def watch(event: Event, record: RunRecord) -> None:
+            picture.note(event, record)
+            if isinstance(event, Ended | Reclaimed):
+                live.console.print(_line(event), highlight=False, markup=False)
+
+        yield watch
+
+
+@final
+class Picture:
+    """A search as it stands: the trial that runs, the front so far, the pace and the time left."""
+
+    def __init__(self, space: "SearchSpace", clock: Callable[[], float] = time.monotonic) -> None:
+        """Start before the first event."""
+        self._space = space
+        self._clock = clock
+        self._began = clock()
+        self._record: RunRecord | None = None
+        self._doing = "reading data and timing the reference"
+        self._ran = 0
+
+    def note(self, event: Event, record: RunRecord) -> None:
+        """Take in an event and the run as it stands after it."""
+        self._record = record
+        self._ran += isinstance(event, Ended)
+        if isinstance(event, Began):
+            self._doing = _line(event)
+
+    def render(self) -> RenderableType:
+        """Return the picture of this moment."""
+        from beats_search.report.tables import front_rows
+
+        lines: list[RenderableType] = [Text()]
+        rows = front_rows(self._record) if self._record else ()
+        if rows:
+            lines += [Text(f"front so far, {len(rows)} of it", style="bold"), front_table(rows[:_MOST_ROWS]), Text()]
+        return Group(*lines, Text(f"▶ {self._doing}", overflow="ellipsis", no_wrap=True), Text(self.status()))
+
+    def status(self) -> str:
+        """Return one line: how far, how fast, how long still, and what was answered without running."""
+        elapsed, budget, record = self._clock() - self._began, self._space.search, self._record
+        done = len(record.trials) if record else 0
+        pace = f" · {self._ran * _SECONDS_PER_HOUR / elapsed:.0f} trials/hour" if self._ran else ""
+        repeats = f" · {record.duplicates} repeats answered" if record and record.duplicates else ""
+        spent = f" · {duration(elapsed)}"
+        left = f" of {duration(budget.timeout)}" if budget.timeout else ""
+        return f"{self._space.name}: {done} of {budget.trials} trials{spent}{left}{pace}{repeats}"
+
+
+def _line(event: Event) -> str:
+    match event:
+        case Began(number=number, plan=plan):
+            from beats_search.report.words import plan_in_words
+
+            return f"trial {number}: {plan_in_words(plan)}"
+        case Ended(record=record):
+            return _ended(record)
+        case Repeated(number=number, of=known):
+            return f"trial {number} repeats trial {known} and is answered from it"
+        case Reclaimed(number=number):
+            return f"trial {number} was cut off; its plan is tried again"
+
+
+def _ended(record: TrialRecord) -> str:
+    head = f"trial {record.number:>3} "
+    match record.outcome:
+        case Finished() as found:
+            speed = f"{1 / found.latency.ratio:>5.1f}× faster" if record.number else "    reference"
+            values = f"accuracy {found.accuracy:.4f}  {found.latency.median_ms:9.4f} ms {speed}"
+            return f"{head} {values}  {found.footprint.size_kb:8.1f} kB  {found.executed_as}  ({record.seconds:.0f} s)"
+        case Stopped(epoch=epoch, reason=reason):
+            return f"{head} stopped after epoch {epoch}: {reason}"
+        case Failed(stage=stage, reason=reason):
+            return f"{head} failed in {stage}: {reason}"

@@ -1,0 +1,141 @@
+"""Tables: results of app in, what a terminal shows out."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from beats_search.app import Candidate, CheckResult, PartLine, RunResult
+    from beats_search.records.run import RunRecord
+    from beats_search.report.tables import FrontRow
+    from beats_search.search.replay import ReplayRow
+
+
+def front_table(rows: Sequence["FrontRow"]) -> Table:
+    """Return the front as a table, fastest last."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("trial", "accuracy", "test", "latency ms", "faster", "size kB"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("runs as")
+    table.add_column("plan", overflow="fold")
+    for row in rows:
+        table.add_row(
+            str(row.trial),
+            f"{row.accuracy:.4f}",
+            "" if row.test_accuracy is None else f"{row.test_accuracy:.4f}",
+            f"{row.latency_ms:.4f} ±{_half_width(row):.0%}",
+            "" if row.speedup is None else f"{row.speedup:.1f}×",
+            f"{row.size_kb:.1f}",
+            row.executed_as,
+            escape(row.plan),
+        )
+    return table
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as a person says them."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+
+
+def print_result(result: "RunResult") -> None:
+    """Print why a search ended, its front, and where the page is."""
+    from beats_search.report.tables import front_rows
+
+    console = Console()
+    console.print(f"\n{escape(result.ending)}", highlight=False)
+    _print_rows(console, result.record, front_rows(result.record))
+    console.print(f"\npage    {result.folder / 'report.html'}", highlight=False, soft_wrap=True)
+    console.print(f"models  {result.folder / 'models'}/<trial>/model.onnx", highlight=False, soft_wrap=True)
+
+
+def print_front(record: "RunRecord", rows: Sequence["FrontRow"]) -> None:
+    """Print a run's front."""
+    _print_rows(Console(), record, rows)
+
+
+def print_check(result: "CheckResult") -> None:
+    """Print the size of a space, its knobs, what some of its plans would be, and the time it will take."""
+    console = Console()
+    plans = "endlessly many" if result.plans is None else f"{result.plans:,}"
+    console.print(f"{escape(result.space.name)}: {plans} plans, {len(result.knobs)} knobs", highlight=False)
+    knobs = Table(box=None, pad_edge=False, show_header=False)
+    for path, values in result.knobs:
+        knobs.add_row(f"  {escape(path)}", escape(values))
+    console.print(knobs)
+    console.print("\nuntrained, exported and measured:", highlight=False)
+    console.print(_candidates(result))
+    budget = result.space.search
+    hours = f", {duration(budget.timeout)} at most" if budget.timeout else ""
+    total = duration(budget.trials * result.trial_seconds)
+    console.print(
+        f"\nabout {duration(result.trial_seconds)} a trial; {budget.trials} trials: about {total}{hours}",
+        highlight=False,
+    )
+
+
+def print_replay(rows: Sequence["ReplayRow"]) -> None:
+    """Print how fast samplers find the front of a finished run."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("sampler")
+    for title in ("at 25 %", "at 50 %", "at 75 %", "trials to 90 %", "trials to 95 %"):
+        table.add_column(title, justify="right")
+    for row in rows:
+        shares = (f"{share:.3f}" for share in (row.share_at_25, row.share_at_50, row.share_at_75))
+        table.add_row(row.sampler, *shares, f"{row.trials_to_90:g}", f"{row.trials_to_95:g}")
+    console = Console()
+    console.print(table)
+    if rows:
+        what = f"medians over {rows[0].seeds} seeds, {rows[0].trials} finished trials as the table"
+        console.print(f"share of the run's hypervolume; {what}", highlight=False)
+
+
+def print_parts(lines: Sequence["PartLine"]) -> None:
+    """Print every part with one line, grouped by shelf."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("shelf", "part", "what it is"):
+        table.add_column(title)
+    shelf = ""
+    for line in lines:
+        table.add_row("" if line.shelf == shelf else line.shelf, line.name, escape(line.summary))
+        shelf = line.shelf
+    Console().print(table)
+
+
+def _print_rows(console: Console, record: "RunRecord", rows: Sequence["FrontRow"]) -> None:
+    finished = len(record.finished())
+    counts = f"{len(record.trials)} trials, {finished} finished, {len(rows)} on the front"
+    console.print(f"{escape(record.name)}: {counts}", highlight=False)
+    if rows:
+        console.print(front_table(rows))
+
+
+def _candidates(result: "CheckResult") -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("latency ms", "faster", "size kB", "a trial"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("plan", overflow="fold")
+    for candidate in (result.reference, *result.candidates):
+        table.add_row(*_candidate_cells(candidate, is_reference=candidate is result.reference))
+    return table
+
+
+def _candidate_cells(candidate: "Candidate", *, is_reference: bool) -> tuple[str, ...]:
+    from beats_search.report.words import plan_in_words
+
+    plan = escape(plan_in_words(candidate.plan)) + (" (reference)" if is_reference else "")
+    if candidate.probe is None:
+        return ("", "", "", "", f"{plan}: {escape(candidate.problem)}")
+    latency, footprint = candidate.probe.latency, candidate.probe.footprint
+    faster = f"{1 / latency.ratio:.1f}×"
+    return (f"{latency.median_ms:.4f}", faster, f"{footprint.size_kb:.1f}", duration(candidate.seconds), plan)
+
+
+def _half_width(row: "FrontRow") -> float:
+    return (row.latency_interval_ms.high - row.latency_interval_ms.low) / (2 * row.latency_ms)

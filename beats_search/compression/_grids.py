@@ -1,0 +1,57 @@
+"""Grids: observed values in, the step that loses least out (smallest mean squared error)."""
+
+import torch
+from torch import Tensor, nn
+
+from beats_search.tensors.fake_quant import INT8_MAX, UINT8_MAX, ActivationQuantizer
+
+_SHARES = torch.linspace(0.5, 1.0, 26)  # of the observed range; less than that never pays at 8 bits
+_SAMPLE = 1 << 16
+
+
+class Observer(nn.Module):
+    """Lets values pass and keeps their range and an even sample of them."""
+
+    def __init__(self) -> None:
+        """Start without values."""
+        super().__init__()
+        self.low = torch.tensor(0.0)
+        self.high = torch.tensor(0.0)
+        self.samples: list[Tensor] = []
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Note the values and return them."""
+        flat = values.detach().flatten()
+        self.low = torch.minimum(self.low, flat.min())
+        self.high = torch.maximum(self.high, flat.max())
+        self.samples.append(flat[:: max(1, flat.numel() // _SAMPLE)].clone())
+        return values
+
+
+def activation_grid(seen: Observer, *, positive: bool) -> ActivationQuantizer:
+    """Return the grid of 256 steps that holds 0 and rounds the observed values with the least error."""
+    values = torch.cat(seen.samples)
+    low = torch.zeros(()) if positive else seen.low
+    span = (seen.high - low).clamp_min(torch.finfo(torch.float32).eps)
+    best = min((_grid(share * low, share * span) for share in _SHARES), key=lambda grid: _error(grid, values))
+    return best.eval()
+
+
+def weight_scale(weight: Tensor) -> Tensor:
+    """Return the step per output channel, shape (out,), that rounds the weight with the least error."""
+    rows = weight.detach().flatten(1)
+    largest = rows.abs().amax(dim=1, keepdim=True)
+    scales = torch.stack([share * largest / INT8_MAX for share in _SHARES])
+    safe = scales.clamp_min(torch.finfo(torch.float32).tiny)
+    rounded = torch.clamp(torch.round(rows / safe), -INT8_MAX, INT8_MAX) * safe
+    errors = (rounded - rows).square().mean(dim=2, keepdim=True)
+    return scales.gather(0, errors.argmin(dim=0, keepdim=True)).flatten()
+
+
+def _grid(low: Tensor, span: Tensor) -> ActivationQuantizer:
+    scale = float(span) / UINT8_MAX
+    return ActivationQuantizer(scale, min(UINT8_MAX, max(0, round(-float(low) / scale))))
+
+
+def _error(grid: ActivationQuantizer, values: Tensor) -> float:
+    return float((grid(values) - values).square().mean())

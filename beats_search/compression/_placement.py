@@ -1,0 +1,124 @@
+"""Placement: a traced model in, the nodes after which activations are put on an integer grid out.
+
+The quantizers stand exactly where a runtime requantizes: before the first layer, after each layer
+with its ReLU, after each addition with its ReLU, after pooling; and not on the logits. Operations
+that only move values keep the grid of their input.
+"""
+
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own convention
+from torch import fx, nn
+
+from beats_search.tensors.fake_quant import is_global_pool
+from beats_search.tensors.graph import module_of
+
+_RELUS: Final = frozenset({nn.ReLU, torch.relu, F.relu, "relu", "relu_"})
+_MOVES: Final = frozenset({
+    nn.MaxPool2d, nn.Flatten, nn.Dropout, nn.Dropout2d, nn.Identity, nn.ChannelShuffle,
+    torch.flatten, torch.reshape, torch.transpose, torch.permute, torch.chunk, torch.split,
+    F.max_pool2d, torch.max_pool2d, F.dropout, operator.getitem,
+    "flatten", "view", "reshape", "transpose", "permute", "contiguous", "chunk", "split", "squeeze", "unsqueeze",
+})  # fmt: skip
+_MATRIX_DIMENSIONS: Final = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """A grid to be observed after `node`; `positive` grids have their zero point at 0."""
+
+    node: fx.Node
+    positive: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Which layers become integer layers, where grids are observed, and which nodes reuse a grid."""
+
+    layers: tuple[fx.Node, ...]
+    sites: tuple[Site, ...]
+    same_grid: Mapping[fx.Node, fx.Node]
+
+
+def place(model: fx.GraphModule, shapes: Mapping[fx.Node, torch.Size]) -> Placement:
+    """Return the placement for a traced model whose batch norms are folded.
+
+    `shapes` holds the shape at each node that yields a float tensor (`graph.tensor_shapes`).
+    """
+    modules = dict(model.named_modules())
+    layers = tuple(node for node in model.graph.nodes if _is_integer_layer(node, modules, shapes))
+    zone = _downstream(model, layers)
+    sites: dict[fx.Node, Site] = {}
+    same_grid: dict[fx.Node, fx.Node] = {}
+    for node in model.graph.nodes:
+        if node not in shapes:
+            continue
+        if node not in zone:
+            if any(user in layers for user in node.users):
+                sites[node] = Site(node=node, positive=False)
+        elif (source := _grid_source(node, modules, sites, same_grid)) is not None:
+            same_grid[node] = source
+        elif _needs_grid(node, modules):
+            sites[node] = Site(node=node, positive=_kind(node, modules) in _RELUS)
+    return Placement(layers=layers, sites=tuple(sites.values()), same_grid=same_grid)
+
+
+def pools_globally(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
+    """Tell whether a node averages over height and width and keeps both as 1."""
+    if node.target is F.adaptive_avg_pool2d:
+        size = node.args[1] if len(node.args) > 1 else node.kwargs.get("output_size")
+        return size in (1, (1, 1), [1, 1])
+    return is_global_pool(module_of(node, modules))
+
+
+def _is_integer_layer(node: fx.Node, modules: Mapping[str, nn.Module], shapes: Mapping[fx.Node, torch.Size]) -> bool:
+    match module_of(node, modules):
+        case nn.Conv2d(padding_mode="zeros"):
+            return True
+        case nn.Linear():
+            return node in shapes and len(shapes[node]) == _MATRIX_DIMENSIONS
+    return False
+
+
+def _downstream(model: fx.GraphModule, layers: tuple[fx.Node, ...]) -> set[fx.Node]:
+    """Return the layers and all that is computed from them."""
+    zone = set(layers)
+    for node in model.graph.nodes:
+        if any(source in zone for source in node.all_input_nodes):
+            zone.add(node)
+    return zone
+
+
+def _grid_source(
+    node: fx.Node,
+    modules: Mapping[str, nn.Module],
+    sites: Mapping[fx.Node, Site],
+    same_grid: Mapping[fx.Node, fx.Node],
+) -> fx.Node | None:
+    """Return the site whose grid a moving operation keeps, None for all others."""
+    while _kind(node, modules) in _MOVES:
+        node = node.all_input_nodes[0]
+        if node in sites:
+            return node
+        if node in same_grid:
+            return same_grid[node]
+    return None
+
+
+def _needs_grid(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
+    if _kind(node, modules) in _MOVES:
+        return False  # moves values that are on no grid
+    users = list(node.users)
+    if len(users) == 1 and _kind(users[0], modules) in _RELUS:
+        return False  # the ReLU is fused into this operation
+    logits = all(user.op == "output" for user in users)
+    return not (logits and isinstance(module_of(node, modules), nn.Linear))
+
+
+def _kind(node: fx.Node, modules: Mapping[str, nn.Module]) -> object:
+    module = module_of(node, modules)
+    return node.target if module is None else type(module)

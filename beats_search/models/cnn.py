@@ -1,0 +1,46 @@
+"""CNN: images to logits through two convolutions with pooling and one dense layer."""
+
+from dataclasses import dataclass
+from typing import Final, final
+
+from torch import nn
+
+__all__ = ["Cnn"]
+
+_SMALLEST: Final = 4
+"""Two poolings by 2 leave at least one pixel of this side."""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cnn:
+    """Two convolutions of `width` and 2·`width` channels, each with pooling, and a `dense` layer."""
+
+    width: int = 32
+    dense: int = 128
+
+    def __post_init__(self) -> None:
+        """Refuse a network without channels or units."""
+        if self.width < 1 or self.dense < 1:
+            raise ValueError(f"cnn needs width >= 1 and dense >= 1, got width={self.width}, dense={self.dense}")
+
+    def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
+        """Return an untrained network from images (n, channels, height, width) to logits (n, classes).
+
+        Raises ValueError for inputs that are no images or smaller than 4 by 4 pixels.
+        """
+        if len(input_shape) != 3 or min(input_shape[1:]) < _SMALLEST:  # noqa: PLR2004 - channels, height, width
+            raise ValueError(f"cnn needs images (channels, height, width) of at least 4x4 pixels, got {input_shape}")
+        channels, height, width = input_shape
+        return nn.Sequential(
+            *_stage(channels, self.width),
+            *_stage(self.width, 2 * self.width),
+            nn.Flatten(),
+            nn.Linear(2 * self.width * (height // 4) * (width // 4), self.dense),
+            nn.ReLU(),
+            nn.Linear(self.dense, classes),
+        )
+
+
+def _stage(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
+    return nn.Conv2d(inputs, outputs, kernel_size=3, padding="same"), nn.ReLU(), nn.MaxPool2d(2)

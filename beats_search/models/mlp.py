@@ -1,0 +1,30 @@
+"""MLP: flattened inputs to logits through fully connected layers of one width."""
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import final
+
+from torch import nn
+
+__all__ = ["Mlp"]
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mlp:
+    """Fully connected network: `depth` hidden layers of `width` units with ReLU."""
+
+    width: int = 100
+    depth: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse a network without hidden units."""
+        if self.width < 1 or self.depth < 1:
+            raise ValueError(f"mlp needs width >= 1 and depth >= 1, got width={self.width}, depth={self.depth}")
+
+    def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
+        """Return an untrained network from (n, *input_shape), of any rank, to logits (n, classes)."""
+        widths = (math.prod(input_shape), *(self.width,) * self.depth)
+        hidden = [layer for pair in pairwise(widths) for layer in (nn.Linear(*pair), nn.ReLU())]
+        return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(self.width, classes))

@@ -1,0 +1,43 @@
+"""Events: what a search tells while it goes on, for a display to show."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from beats_search.records.plan import TrialPlan
+from beats_search.records.run import TrialRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Began:
+    """A trial begins to run."""
+
+    number: int
+    plan: TrialPlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """A trial ran and its outcome is on disk."""
+
+    record: TrialRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repeated:
+    """Proposal `number` repeats the plan of trial `of` and was answered from it; nothing ran."""
+
+    number: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reclaimed:
+    """Trial `number` was left running by a process that died; its plan gets a second attempt, but no third."""
+
+    number: int
+
+
+Event: TypeAlias = Began | Ended | Repeated | Reclaimed
+Notify: TypeAlias = Callable[[Event], None]
+"""Called with each event, in the process that searches."""

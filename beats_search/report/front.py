@@ -1,0 +1,61 @@
+"""Front: a run in, its Pareto front as the machine-readable document front.json out."""
+
+import math
+from collections.abc import Mapping
+
+from beats_search.pareto import front_of_run, hypervolume_of_run
+from beats_search.records.outcome import Finished
+from beats_search.records.plain import Plain, to_plain
+from beats_search.records.run import RunRecord, TrialRecord
+
+SCHEMA = 1
+_VALUES = ("accuracy", "latency_ms", "size_kb", "macs")
+_MEASURED = ("accuracy", "latency_ms")
+
+
+def front_document(run: RunRecord) -> Mapping[str, Plain]:
+    """Return front.json: the front with intervals and plans, the reference, the hypervolume.
+
+    Accuracies are 0…1, latencies milliseconds, sizes bytes / 1000; a number that is not finite is null.
+    """
+    reference = reference_of(run)
+    return {
+        "schema": SCHEMA,
+        "name": run.name,
+        "objectives": {objective.name: objective.direction for objective in run.objectives},
+        "reference_point": to_plain(run.reference_point),
+        "hypervolume": to_plain(known_hypervolume(run)),
+        "baselines": [{**_member(run, *reference), "name": "reference"}] if reference else [],
+        "front": [_member(run, trial, outcome) for trial, outcome in front_of_run(run)],
+    }
+
+
+def reference_of(run: RunRecord) -> tuple[TrialRecord, Finished] | None:
+    """Return trial 0 and its outcome; None when it has not finished."""
+    return next((pair for pair in run.finished() if pair[0].number == 0), None)
+
+
+def known_hypervolume(run: RunRecord) -> float:
+    """Return the hypervolume of a run; NaN while its reference point is not known."""
+    corner = [run.reference_point.get(objective.name, math.nan) for objective in run.objectives]
+    return hypervolume_of_run(run) if all(map(math.isfinite, corner)) else math.nan
+
+
+def model_path(number: int) -> str:
+    """Return where the model of a trial is, relative to the folder of its run."""
+    return f"models/{number}/model.onnx"
+
+
+def _member(run: RunRecord, trial: TrialRecord, outcome: Finished) -> dict[str, Plain]:
+    intervals = {name: outcome.interval(name) for name in _MEASURED}
+    return {
+        "trial": trial.number,
+        "values": {name: to_plain(outcome.value(name)) for name in _VALUES},
+        "intervals": {name: [to_plain(ends.low), to_plain(ends.high)] for name, ends in intervals.items()},
+        "test_accuracy": to_plain(run.test_accuracy.get(trial.number)),
+        "confirmed": None,
+        "plan": to_plain(trial.plan),
+        "executed_as": outcome.executed_as,
+        "model": model_path(trial.number),
+        "sha256": outcome.sha256,
+    }

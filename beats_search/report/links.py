@@ -1,0 +1,43 @@
+"""Links: a run's folder, a trial and a page in, the links that lead somewhere out."""
+
+import os
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from beats_search.records.run import RunRecord
+from beats_search.report.front import model_path
+
+CARD = "card.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Links:
+    """Where the models of a run are, seen from a page: `folder` is the run's, `page` the page's file."""
+
+    folder: Path
+    page: Path
+
+    def model(self, number: int) -> str | None:
+        """Return the link from the page to the model of a trial; None where there is no such file."""
+        return self._link(self.folder / model_path(number))
+
+    def card(self, number: int) -> str | None:
+        """Return the link from the page to the card of a trial; None where there is no such file."""
+        return self._link((self.folder / model_path(number)).with_name(CARD))
+
+    def export(self, run: RunRecord, number: int) -> str:
+        """Return the command, ready for a shell, that exports a trial."""
+        to = f"{run.name}-{number}"
+        return f"beats-search export {_argument(str(self.folder))} {number} --to {_argument(to)}"
+
+    def _link(self, file: Path) -> str | None:
+        if not file.is_file():
+            return None
+        return quote(Path(os.path.relpath(file.resolve(), self.page.resolve().parent)).as_posix())
+
+
+def _argument(text: str) -> str:
+    """Return a word that a shell passes on as it is, and a command does not take for an option."""
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)

@@ -1,0 +1,168 @@
+// The page's own script: draws the figures, answers budgets, sorts tables, copies commands.
+(() => {
+  "use strict";
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const narrow = matchMedia("(max-width: 640px)");
+  const touched = matchMedia("(pointer: coarse)");
+  const read = (id) => JSON.parse(document.getElementById(id).textContent);
+  const darker = read("darker");
+
+  // ---- figures ---------------------------------------------------------------------------------
+
+  const recolored = (value) => {
+    if (typeof value === "string") return dark.matches && value in darker ? darker[value] : value;
+    if (Array.isArray(value)) return value.map(recolored);
+    if (value === null || typeof value !== "object") return value;
+    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, recolored(item)]));
+  };
+
+  const draw = (place) => {
+    const figure = recolored(read(place.dataset.figure));
+    const ring = place.data && place.data.find((trace) => trace.name === "picked");
+    if (ring) Object.assign(figure.data.find((trace) => trace.name === "picked"), { x: ring.x, y: ring.y });
+    if (touched.matches) figure.layout.dragmode = false;
+    if (narrow.matches) figure.layout.font.size = 11;
+    // named one by one: by default plotly offers to send the data to its cloud
+    const buttons = [["toImage", "resetScale2d"]];
+    const cloudless = { showSendToCloud: false, plotlyServerURL: "" };
+    const config = { ...cloudless, displaylogo: false, responsive: true, modeBarButtons: buttons };
+    return Plotly.react(place, figure.data, figure.layout, config);
+  };
+
+  const show = (row) => {
+    document.querySelectorAll("tr.named").forEach((other) => other.classList.remove("named"));
+    row.classList.add("named");
+    row.scrollIntoView({ block: "center" });
+  };
+
+  document.querySelectorAll(".figure").forEach((place) => {
+    draw(place);
+    place.on("plotly_click", ({ points }) => {
+      const ids = [`${place.dataset.run}-front-${points[0].customdata}`, `${place.dataset.run}-trial-${points[0].customdata}`];
+      const row = ids.map((id) => document.getElementById(id)).find(Boolean);
+      if (row) show(row);
+    });
+  });
+  dark.addEventListener("change", () => document.querySelectorAll(".figure").forEach(draw));
+
+  // ---- budgets ---------------------------------------------------------------------------------
+
+  const within = (value, sign, limit) => (sign === "<=" ? value <= limit : value >= limit);
+
+  const best = (members, name, sign, wanted, wantedSign, limit) => {
+    const better = wantedSign === "<=" ? 1 : -1;
+    const fitting = members.filter((member) => within(member.values[name], sign, limit));
+    return fitting.sort((one, other) => better * (one.values[wanted] - other.values[wanted]))[0];
+  };
+
+  const startBudgets = (box) => {
+    const run = box.dataset.run;
+    const members = read(`${run}-members`);
+    const plot = document.getElementById(`${run}-pareto`);
+    const picks = new Map();
+
+    const mark = () => {
+      const chosen = [...picks.values()].filter(Boolean);
+      const rows = new Set(chosen.map((member) => `${run}-front-${member.trial}`));
+      document.querySelectorAll(`tr[id^="${run}-front-"]`).forEach((row) => row.classList.toggle("picked", rows.has(row.id)));
+      const ring = plot.data.findIndex((trace) => trace.name === "picked");
+      Plotly.restyle(plot, { x: [chosen.map((member) => member.at[0])], y: [chosen.map((member) => member.at[1])] }, [ring]);
+    };
+
+    box.querySelectorAll(".budget").forEach((budget) => {
+      const { name, sign, wanted, wantedSign, wantedWord } = budget.dataset;
+      const [low, high] = [Number(budget.dataset.low), Number(budget.dataset.high)];
+      const [slider, field] = budget.querySelectorAll("input");
+      const [text, command] = [budget.querySelector(".pick"), budget.querySelector(".command")];
+      const log = low > 0 && high / low > 5;
+      const toValue = (share) => (log ? low * (high / low) ** share : low + share * (high - low));
+      const toShare = (value) => (log ? Math.log(value / low) / Math.log(high / low) : (value - low) / (high - low || 1));
+
+      const answer = (limit) => {
+        const member = Number.isFinite(limit) ? best(members, name, sign, wanted, wantedSign, limit) : undefined;
+        picks.set(name, member);
+        command.hidden = !member;
+        if (member) {
+          const outer = member.ends[name][sign === "<=" ? 1 : 0];
+          text.textContent = `The ${wantedWord} that fits is trial ${member.trial}: ${member.words}.`;
+          if (!within(outer, sign, limit)) text.append(doubt());
+          Object.assign(command.querySelector("code"), { textContent: member.command, title: member.command });
+        } else {
+          text.textContent = "No model on the front fits.";
+        }
+        mark();
+      };
+
+      const doubt = () => Object.assign(document.createElement("span"), {
+        className: "interval",
+        textContent: " Its 95 % interval reaches past the limit.",
+      });
+
+      // rounding may not push the limit past the model that the slider stands on
+      const rounded = (value) => {
+        const step = 10 ** (Math.floor(Math.log10(Math.abs(value) || 1)) - 3);
+        return Number(((sign === "<=" ? Math.ceil : Math.floor)(value / step - (sign === "<=" ? 1e-9 : -1e-9)) * step).toPrecision(6));
+      };
+      slider.addEventListener("input", () => {
+        field.value = rounded(toValue(slider.value / 1000));
+        answer(Number(field.value));
+      });
+      field.addEventListener("input", () => {
+        slider.value = 1000 * toShare(Number(field.value));
+        answer(field.value === "" ? NaN : Number(field.value));
+      });
+      field.value = rounded(Number(budget.dataset.start));
+      field.dispatchEvent(new Event("input"));
+    });
+  };
+  document.querySelectorAll(".budgets").forEach(startBudgets);
+
+  // ---- tables ----------------------------------------------------------------------------------
+
+  const key = (row, column) => {
+    const cell = row.cells[column];
+    const text = cell.dataset.sort ?? cell.textContent.trim();
+    const number = Number(text);
+    return text === "" || text === "None" || text === "nan" ? null : Number.isNaN(number) ? text : number;
+  };
+
+  const compare = (one, other) => {
+    if (one === null || other === null) return 0;
+    return typeof one === "number" && typeof other === "number" ? one - other : String(one).localeCompare(String(other));
+  };
+
+  const sort = (table, header) => {
+    const direction = header.getAttribute("aria-sort") === "ascending" ? -1 : 1;
+    table.querySelectorAll("th").forEach((other) => other.removeAttribute("aria-sort"));
+    header.setAttribute("aria-sort", direction === 1 ? "ascending" : "descending");
+    const rows = [...table.tBodies[0].rows].map((row) => ({ row, key: key(row, header.cellIndex) }));
+    rows.sort((one, other) => (one.key === null) - (other.key === null) || direction * compare(one.key, other.key));
+    table.tBodies[0].append(...rows.map(({ row }) => row));
+  };
+
+  document.querySelectorAll(".sortable").forEach((table) => {
+    table.classList.add("labelled");
+    table.querySelectorAll("th").forEach((header) => {
+      for (const row of table.tBodies[0].rows) row.cells[header.cellIndex].dataset.label = header.textContent;
+      const button = Object.assign(document.createElement("button"), { type: "button", textContent: header.textContent });
+      header.replaceChildren(button);
+      button.addEventListener("click", () => sort(table, header));
+    });
+  });
+
+  // ---- commands --------------------------------------------------------------------------------
+
+  document.querySelectorAll(".copy").forEach((button) => {
+    button.addEventListener("click", async () => {
+      const code = button.parentElement.querySelector("code");
+      getSelection().selectAllChildren(code);
+      try {
+        await navigator.clipboard.writeText(code.textContent);
+        button.textContent = "Copied";
+      } catch {
+        button.textContent = "Selected";
+      }
+      setTimeout(() => { button.textContent = "Copy"; }, 1500);
+    });
+  });
+})();

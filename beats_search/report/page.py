@@ -1,0 +1,108 @@
+"""Page: runs in, one offline HTML file out; and all the files that a run leaves in its folder.
+
+The page loads nothing: plotly, styles and script are inside, and its security policy forbids the rest.
+Every file is written beside its place and then moved there, so that a reader never sees half of it.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from beats_search.records.errors import CommandError
+from beats_search.records.plain import Plain
+from beats_search.records.run import RunRecord
+from beats_search.report import measures
+from beats_search.report.cards import card
+from beats_search.report.comparison import compare
+from beats_search.report.embedding import content_security_policy, to_script_json
+from beats_search.report.front import front_document, model_path
+from beats_search.report.links import CARD, Links
+from beats_search.report.palette import DARK, LIGHT, darker
+from beats_search.report.precision import numbered
+from beats_search.report.sections import run_section
+from beats_search.report.tables import trials_csv
+
+
+def write_page(runs: Sequence[RunRecord], path: Path, *, folders: Sequence[Path]) -> None:
+    """Write the page of one run, or of several compared, to `path`; `folders` are those of the runs, in order.
+
+    Models are linked relative to the page where their files exist. Raises CommandError without a run.
+    """
+    if not runs or len(runs) != len(folders):
+        raise CommandError(f"a page needs at least one run, each with its folder, got {len(runs)} and {len(folders)}")
+    _replace(path, _page(runs, path, folders))
+
+
+def write_results(run: RunRecord, folder: Path) -> None:
+    """Write front.json, trials.csv, report.html, and a card beside each model of a run into its folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for trial, outcome in run.finished():
+        beside = (folder / model_path(trial.number)).parent
+        if beside.is_dir():
+            _replace(beside / CARD, _json(dict(card(run, trial, outcome))))
+    _replace(folder / "front.json", _json(dict(front_document(run))))
+    _replace(folder / "trials.csv", trials_csv(run))
+    write_page([run], folder / "report.html", folders=[folder])
+
+
+def _page(runs: Sequence[RunRecord], path: Path, folders: Sequence[Path]) -> str:
+    anchors = [f"run-{number}" for number in range(1, len(runs) + 1)]
+    shelves = [Links(folder=folder, page=path) for folder in folders]
+    scripts = (get_plotlyjs(), _asset("page.js"))
+    return _template().render(
+        title=runs[0].name if len(runs) == 1 else f"{len(runs)} runs compared",
+        policy=content_security_policy(scripts),
+        scripts=[Markup(script) for script in scripts],  # noqa: S704 - ours and plotly's, not the user's
+        style=Markup(_asset("page.css")),  # noqa: S704 - ours
+        light=LIGHT,
+        dark=DARK,
+        darker=to_script_json(darker()),
+        comparison=compare(runs, anchors) if len(runs) > 1 else None,
+        sections=[run_section(*parts) for parts in zip(runs, shelves, anchors, strict=True)],
+    )
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("beats_search", "report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(
+        measured=measures.measured,
+        between=measures.between,
+        times=measures.times,
+        counted=measures.counted,
+        duration=measures.duration,
+        significant=measures.significant,
+        numbered=numbered,
+    )
+    return environment.get_template("page.html.jinja")
+
+
+def _asset(name: str) -> str:
+    return resources.files("beats_search.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _json(document: Plain) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a text beside `path` and move it there in one step."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        aside.write_text(text, encoding="utf-8", errors="replace", newline="\n")
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)

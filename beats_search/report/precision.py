@@ -1,0 +1,110 @@
+"""Precision: the finished trials of a run in, what lower precision gained over fp32 out."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from statistics import median
+
+from beats_search.records.outcome import Finished, Interval
+from beats_search.records.part import Part
+from beats_search.records.plan import TrialPlan
+from beats_search.records.run import RunRecord, TrialRecord
+from beats_search.report.words import part_in_words, technique_in_words
+
+_FULL = "fp32"
+_FULL_BITS = 32
+_EXECUTED = {8: "int8", 4: "int4"}
+_Pair = tuple[TrialRecord, Finished]
+_Structure = tuple[Part, tuple[Part, ...], Part]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rivalry:
+    """One structure in two precisions: their median latencies, and whether the intervals are apart."""
+
+    structure: str
+    executed_as: str
+    low_trials: tuple[int, ...]
+    low_ms: float
+    full_trials: tuple[int, ...]
+    full_ms: float
+    clear: bool
+
+    @property
+    def gain(self) -> float:
+        """How many times faster than fp32 the lower precision is; 1 or less where it does not pay."""
+        return self.full_ms / self.low_ms
+
+
+def rivalries(run: RunRecord) -> tuple[Rivalry, ...]:
+    """Return one rivalry per structure that finished both in fp32 and in a lower precision, worst gain first.
+
+    A structure is a model with its settings, its compression apart from quantization, and its runtime.
+    """
+    groups: defaultdict[_Structure, defaultdict[str, list[_Pair]]] = defaultdict(lambda: defaultdict(list))
+    for trial, outcome in run.finished():
+        groups[_structure(trial.plan)][outcome.executed_as].append((trial, outcome))
+    found = [
+        _rivalry(structure, precision, low, by_precision[_FULL])
+        for structure, by_precision in groups.items()
+        for precision, low in by_precision.items()
+        if precision != _FULL and _FULL in by_precision
+    ]
+    return tuple(sorted(found, key=lambda rivalry: rivalry.gain))
+
+
+def surprises(run: RunRecord) -> tuple[str, ...]:
+    """Return a sentence for each precision that was asked for and did not run: which trials, what ran."""
+    groups: defaultdict[tuple[int, str], list[int]] = defaultdict(list)
+    for trial, outcome in run.finished():
+        bits = missed_bits(trial.plan, outcome)
+        if bits is not None:
+            groups[bits, outcome.executed_as].append(trial.number)
+    return tuple(
+        f"{bits} bits were asked for, and the kernels ran in {executed}: {numbered(trials)}."
+        for (bits, executed), trials in sorted(groups.items())
+    )
+
+
+def missed_bits(plan: TrialPlan, outcome: Finished) -> int | None:
+    """Return the bit-width that a plan asked for where the kernels ran in another; None where they did as asked."""
+    asked = [dict(part.settings).get("bits") for part in plan.compression if part.name == "quantization"]
+    bits = min((bits for bits in asked if isinstance(bits, int)), default=_FULL_BITS)
+    return None if bits >= _FULL_BITS or _EXECUTED.get(bits) == outcome.executed_as else bits
+
+
+def numbered(trials: Iterable[int]) -> str:
+    """Return trial numbers as words, `trial 3` or `trials 3, 7`."""
+    numbers = [str(number) for number in trials]
+    return f"trial{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}"
+
+
+def _structure(plan: TrialPlan) -> _Structure:
+    return plan.model, tuple(part for part in map(_shaping, plan.compression) if part), plan.runtime
+
+
+def _shaping(part: Part) -> Part | None:
+    """Return what shapes the network: no quantization, no ratio of zero, no epochs of recovery."""
+    settings = dict(part.settings)
+    if part.name == "quantization" or settings.get("ratio") == 0:
+        return None
+    return replace(part, settings=tuple(item for item in part.settings if item[0] != "recovery_epochs"))
+
+
+def _rivalry(structure: _Structure, precision: str, low: list[_Pair], full: list[_Pair]) -> Rivalry:
+    model, shaping, _ = structure
+    one, other = _spread(low), _spread(full)
+    return Rivalry(
+        structure="; ".join([part_in_words(model), *map(technique_in_words, shaping)]),
+        executed_as=precision,
+        low_trials=tuple(trial.number for trial, _ in low),
+        low_ms=median(outcome.latency.median_ms for _, outcome in low),
+        full_trials=tuple(trial.number for trial, _ in full),
+        full_ms=median(outcome.latency.median_ms for _, outcome in full),
+        clear=one.high < other.low or other.high < one.low,
+    )
+
+
+def _spread(pairs: list[_Pair]) -> Interval:
+    ends = [outcome.latency.interval_ms for _, outcome in pairs]
+    return Interval(low=min(end.low for end in ends), high=max(end.high for end in ends))

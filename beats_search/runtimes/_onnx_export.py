@@ -1,0 +1,49 @@
+"""ONNX export: a model from float inputs to logits in, a file with a dynamic batch out."""
+
+import logging
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from beats_search.tensors.fake_quant import for_export
+
+INPUT = "input"
+OUTPUT = "logits"
+
+
+def export_onnx(model: nn.Module, example: Tensor, path: Path) -> None:
+    """Write the model to `path`; `example` is one input with its batch dimension.
+
+    The file takes `input` (batch, …) and yields `logits` (batch, classes).
+    """
+    pair = torch.cat([example, example])  # a batch of one would be taken for a fixed size
+    batch = torch.export.Dim("batch")
+    with warnings.catch_warnings(), _quiet(logging.getLogger("torch.onnx")):
+        warnings.simplefilter("ignore")  # the exporter warns of its own internals
+        program = torch.onnx.export(
+            for_export(model).eval(),
+            (pair,),
+            dynamo=True,
+            verbose=False,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=({0: batch},),
+        )
+    if program is None:
+        raise RuntimeError("the exporter returned no program")
+    program.save(path)
+
+
+class _quiet:  # noqa: N801 - reads as a verb where it is used
+    """Lets a logger say nothing below an error."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self.logger, self.level = logger, logger.level
+
+    def __enter__(self) -> None:
+        self.logger.setLevel(logging.ERROR)
+
+    def __exit__(self, *_: object) -> None:
+        self.logger.setLevel(self.level)

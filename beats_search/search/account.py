@@ -1,0 +1,118 @@
+"""Account: the trials of an Optuna study in, what the search knows of them out. Nothing is written here.
+
+What a trial carries as user attributes: `plan` when it begins to run, then `outcome` with `began_s`
+and `seconds`, or `lost` when it was cut off; `duplicate_of` alone when its plan was known; `retry_of`
+when it tries a lost trial again. Trial 0 is the reference.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias
+
+from optuna.trial import FrozenTrial, Trial
+
+from beats_search.records.outcome import outcome_from_plain
+from beats_search.records.plain import from_plain
+from beats_search.records.plan import TrialPlan
+from beats_search.records.run import TrialRecord
+from beats_search.search.domain import Params
+
+REFERENCE: Final = 0
+"""The number of the reference."""
+
+Loss: TypeAlias = Literal["interrupted", "killed", "crashed"]
+"""What cut a trial off: the user, the end of its process, or an error that is no failure of the trial."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """A trial that was cut off before it had an outcome."""
+
+    number: int
+    params: Params
+    fingerprint: str
+    loss: Loss
+
+
+@dataclass(slots=True, kw_only=True)
+class Account:
+    """What a search knows, kept up to date as trials are told.
+
+    `drawn` are the fingerprints of all plans of the space that have an answer; `proposals` counts
+    what samplers have proposed, second attempts apart.
+    """
+
+    records: dict[int, TrialRecord] = field(default_factory=dict)
+    known: dict[str, TrialRecord] = field(default_factory=dict)
+    drawn: set[str] = field(default_factory=set)
+    lost: list[Lost] = field(default_factory=list)
+    retried: set[int] = field(default_factory=set)
+    duplicates: int = 0
+    proposals: int = 0
+
+    def proposed(self, retry_of: int | None) -> None:
+        """Count a proposal that became a plan, or the second attempt at a lost one."""
+        if retry_of is None:
+            self.proposals += 1
+        else:
+            self.retried.add(retry_of)
+
+    def ran(self, record: TrialRecord) -> None:
+        """Count a trial that has an outcome."""
+        fingerprint = record.plan.fingerprint()
+        self.records[record.number] = record
+        self.known[fingerprint] = record
+        if record.number != REFERENCE:
+            self.drawn.add(fingerprint)
+
+    def repeated(self, of: int) -> None:
+        """Count a proposal that repeated the plan of trial `of`."""
+        self.duplicates += 1
+        self.drawn.add(self.records[of].plan.fingerprint())
+
+    def to_retry(self) -> Lost | None:
+        """Return the first lost trial that has not been tried again and has no answer since."""
+        open_ones = (lost for lost in self.lost if lost.number not in self.retried)
+        return next((lost for lost in open_ones if lost.fingerprint not in self.known), None)
+
+    def deaths(self, fingerprint: str) -> int:
+        """Return how often the process ended while this plan ran, interruptions by the user apart."""
+        return sum(lost.fingerprint == fingerprint and lost.loss != "interrupted" for lost in self.lost)
+
+
+def read_account(trials: Sequence[FrozenTrial]) -> Account:
+    """Return what is known from the trials of a study, in the order of their numbers."""
+    account = Account()
+    for trial in trials:
+        carried = trial.user_attrs
+        if trial.number != REFERENCE and carried.keys() & {"plan", "duplicate_of"}:
+            account.proposed(carried.get("retry_of"))
+        if "outcome" in carried:
+            account.ran(record_of(trial))
+        elif "duplicate_of" in carried:
+            account.repeated(carried["duplicate_of"])
+        elif "lost" in carried:
+            account.lost.append(_lost(trial))
+    return account
+
+
+def plan_of(trial: Trial | FrozenTrial) -> TrialPlan:
+    """Return the plan that a trial carries."""
+    return from_plain(TrialPlan, trial.user_attrs["plan"])
+
+
+def _lost(trial: FrozenTrial) -> Lost:
+    fingerprint = plan_of(trial).fingerprint()
+    return Lost(number=trial.number, params=trial.params, fingerprint=fingerprint, loss=trial.user_attrs["lost"])
+
+
+def record_of(trial: Trial | FrozenTrial) -> TrialRecord:
+    """Return a trial that carries an outcome as a record."""
+    return TrialRecord(
+        number=trial.number,
+        params=trial.params,
+        plan=plan_of(trial),
+        outcome=outcome_from_plain(trial.user_attrs["outcome"]),
+        began_s=trial.user_attrs["began_s"],
+        seconds=trial.user_attrs["seconds"],
+    )

@@ -1,0 +1,240 @@
+"""Ledger: proposals and outcomes in, an Optuna study on disk out.
+
+The file is the one source of truth: to go on, to show and to report a run need nothing else.
+A write is several small transactions, in an order that leaves nothing half told after a kill.
+"""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import fields
+from pathlib import Path
+from typing import Final, Self, final
+
+import optuna
+from optuna import Study, Trial
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from beats_search.records.errors import CommandError
+from beats_search.records.outcome import Failed, Finished, Stopped, TrialOutcome, outcome_from_plain
+from beats_search.records.plain import tagged, to_plain
+from beats_search.records.plan import TrialPlan
+from beats_search.records.run import RunRecord, TrialRecord
+from beats_search.search.account import REFERENCE, Account, Loss, plan_of, read_account, record_of
+from beats_search.search.lock import Lock
+from beats_search.search.reading import MARK, SCHEMA, RunFacts, read_study, run_record
+from beats_search.search.storage import (
+    closing_storage,
+    create_storage,
+    kept,
+    open_storage,
+    without_experimental_warnings,
+)
+
+ATTEMPTS: Final = 2
+"""A plan during which the process ended this often counts as failed; else it would end every sitting to come."""
+
+
+@final
+class Ledger:
+    """The study of one run, which this process alone may write. A context manager.
+
+    `facts` never change; `account` is what is known so far.
+    """
+
+    def __init__(self, path: Path, study: Study, facts: RunFacts, account: Account) -> None:
+        """Hold an open study; `create` and `open` make ledgers."""
+        self.path = path
+        self.facts = facts
+        self.account = account
+        self._study = study
+        self._closing = ExitStack()
+
+    @classmethod
+    def create(cls, path: Path, facts: RunFacts) -> Self:
+        """Start a study in a new file at `path`; CommandError when there is one, or the folder is in use."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            stack.callback(Lock(path.with_suffix(".lock")).release)
+            if path.exists():
+                raise CommandError(f"{path}: there is a run here already")
+            _write_new(path, facts)
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open the study at `path`; CommandError when it is none of ours, damaged, or in use."""
+        if not path.is_file():
+            raise CommandError(f"{path}: there is no run here")
+        with ExitStack() as stack:
+            stack.callback(Lock(path.with_suffix(".lock")).release)
+            storage = stack.enter_context(closing_storage(open_storage(path)))
+            ledger = cls(path, *read_study(path, storage))
+            ledger._closing = stack.pop_all()
+        return ledger
+
+    def close(self) -> None:
+        """Close the file and let others write it."""
+        self._closing.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def seconds(self) -> float:
+        """Search time spent so far."""
+        return max((record.began_s + record.seconds for record in self.account.records.values()), default=0.0)
+
+    @property
+    def has_reference_point(self) -> bool:
+        """Whether the worst corner of the hypervolume has been noted."""
+        return "reference_point" in self._study.user_attrs
+
+    def run_record(self) -> RunRecord:
+        """Return the run as it stands."""
+        return run_record(self._study, self.facts, self.account)
+
+    def set_sampler(self, name: str) -> None:
+        """Note the sampler of this sitting."""
+        self._study.set_user_attr("sampler", name)
+
+    def set_reference_point(self, point: Mapping[str, float]) -> None:
+        """Note the worst corner of the hypervolume, by objective name."""
+        self._study.set_user_attr("reference_point", dict(point))
+
+    def set_test_accuracy(self, shares: Mapping[int, float]) -> None:
+        """Note the accuracy on the test split by trial number."""
+        with kept(self.path):
+            self._study.set_user_attr("test_accuracy", {str(number): share for number, share in shares.items()})
+
+    def ask_reference(self) -> Trial:
+        """Return trial 0 as one that runs. It stays open until it has finished, however often it is tried."""
+        trials = self._study.get_trials(deepcopy=False)
+        trial = self._reopened(trials[REFERENCE]) if trials else self._study.ask()
+        trial.set_user_attr("plan", to_plain(self.facts.reference))
+        trial.set_user_attr("running", True)  # noqa: FBT003 - Optuna's signature
+        return trial
+
+    def ask(self, sampler: BaseSampler, retry_of: int | None = None) -> Trial:
+        """Return a new trial whose values `sampler` proposes; it may be a second attempt at a lost one."""
+        self._study.sampler = sampler
+        trial = self._study.ask()
+        if retry_of is not None:
+            trial.set_user_attr("retry_of", retry_of)
+        return trial
+
+    def begin(self, trial: Trial, plan: TrialPlan) -> None:
+        """Note that a trial begins to run, so that its plan survives the process."""
+        trial.set_user_attr("plan", to_plain(plan))
+        self.account.proposed(trial.user_attrs.get("retry_of"))
+
+    def tell(self, trial: Trial, outcome: TrialOutcome, *, began_s: float, seconds: float) -> TrialRecord:
+        """Note how a trial ended and return it as a record. The outcome is written before the state."""
+        if trial.number != REFERENCE:
+            self._constrain(trial, outcome)
+        trial.set_user_attr("began_s", began_s)
+        trial.set_user_attr("seconds", seconds)
+        trial.set_user_attr("outcome", tagged(outcome))
+        record = record_of(trial)
+        self.account.ran(record)
+        self._finish(trial, outcome)
+        return record
+
+    def repeat(self, trial: Trial, known: TrialRecord) -> None:
+        """Answer a proposal from a trial with the same plan."""
+        self._constrain(trial, known.outcome)
+        trial.set_user_attr("duplicate_of", known.number)
+        self.account.proposed(trial.user_attrs.get("retry_of"))
+        self.account.repeated(known.number)
+        self._finish(trial, known.outcome)
+
+    def reclaim(self, loss: Loss) -> tuple[int, ...]:
+        """Close every trial that is left running and return the numbers of those whose plan was cut off.
+
+        What had an answer gets it; a plan that was cut off is kept to be tried again; a proposal
+        that had not become a plan is void.
+        """
+        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        cut_off = tuple(trial.number for trial in running if self._reclaim(self._reopened(trial), loss))
+        self.account = read_account(self._study.get_trials(deepcopy=False))
+        return cut_off
+
+    def _reclaim(self, trial: Trial, loss: Loss) -> bool:
+        """Close one trial; tell whether a plan was cut off."""
+        carried = trial.user_attrs
+        if trial.number == REFERENCE:
+            return self._reclaim_reference(trial)
+        if "outcome" in carried:
+            self._finish(trial, outcome_from_plain(carried["outcome"]))
+        elif "duplicate_of" in carried:
+            self._finish(trial, self.account.records[carried["duplicate_of"]].outcome)
+        elif "plan" in carried and "lost" not in carried:
+            self._lose(trial, loss)
+            return True
+        else:
+            self._study.tell(trial, state=TrialState.FAIL)
+        return False
+
+    def _reclaim_reference(self, trial: Trial) -> bool:
+        was_running = bool(trial.user_attrs.get("running"))
+        trial.set_user_attr("running", False)  # noqa: FBT003 - Optuna's signature
+        if "outcome" in trial.user_attrs:
+            self._finish(trial, outcome_from_plain(trial.user_attrs["outcome"]))
+        return was_running
+
+    def _lose(self, trial: Trial, loss: Loss) -> None:
+        fingerprint = plan_of(trial).fingerprint()
+        if loss != "interrupted" and self.account.deaths(fingerprint) + 1 >= ATTEMPTS:
+            reason = f"the process ended {ATTEMPTS} times while this plan ran"
+            self.tell(trial, Failed(stage="process", reason=reason, detail=loss), began_s=self.seconds, seconds=0.0)
+        else:
+            trial.set_user_attr("lost", loss)
+            self._study.tell(trial, state=TrialState.FAIL)
+
+    def _constrain(self, trial: Trial, outcome: TrialOutcome) -> None:
+        if isinstance(outcome, Finished):
+            for constraint in self.facts.constraints:
+                trial.set_constraint(str(constraint), constraint.violation(outcome))
+
+    def _finish(self, trial: Trial, outcome: TrialOutcome) -> None:
+        """Tell Optuna the state, last of all.
+
+        Samplers never see the reference, for it is told as FAIL: it has no values for the knobs, and
+        one completed trial without them would leave most samplers without a space they can model.
+        """
+        if trial.number == REFERENCE:
+            trial.set_user_attr("running", False)  # noqa: FBT003 - Optuna's signature
+            if isinstance(outcome, Finished):
+                self._study.tell(trial, state=TrialState.FAIL)
+            return
+        match outcome:
+            case Finished():
+                values = [outcome.value(objective.name) for objective in self.facts.objectives]
+                self._study.tell(trial, values, TrialState.COMPLETE)
+            case Stopped():
+                self._study.tell(trial, state=TrialState.PRUNED)
+            case Failed():
+                self._study.tell(trial, state=TrialState.FAIL)
+
+    def _reopened(self, trial: FrozenTrial) -> Trial:
+        return Trial(self._study, trial._trial_id)  # noqa: SLF001 - Optuna tells it nowhere else
+
+
+def _write_new(path: Path, facts: RunFacts) -> None:
+    """Write the study aside and move it into place whole."""
+    aside = path.with_suffix(".new")
+    aside.unlink(missing_ok=True)
+    with kept(path), closing_storage(create_storage(aside)) as storage:
+        directions = [objective.direction for objective in facts.objectives]
+        study = optuna.create_study(
+            storage=storage, study_name=facts.name, directions=directions, sampler=RandomSampler()
+        )
+        with without_experimental_warnings():
+            study.set_metric_names([objective.name for objective in facts.objectives])
+        for field in fields(facts):
+            study.set_user_attr(field.name, to_plain(getattr(facts, field.name)))
+        study.set_user_attr(MARK, SCHEMA)
+    aside.rename(path)

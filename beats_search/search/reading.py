@@ -1,0 +1,87 @@
+"""Reading: a run's study on disk in, its facts and its trials out. Nothing is written here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Final
+
+import optuna
+from optuna import Study
+from optuna.samplers import RandomSampler
+from optuna.storages import RDBStorage
+
+from beats_search.records.errors import CommandError
+from beats_search.records.objective import Constraint, Objective
+from beats_search.records.plain import from_plain
+from beats_search.records.plan import TrialPlan
+from beats_search.records.run import RunRecord
+from beats_search.search.account import Account, read_account
+from beats_search.search.storage import closing_storage, open_storage
+
+MARK: Final = "beats_search"
+"""The study attribute that says whose study it is; its value is the schema."""
+
+SCHEMA: Final = 1
+"""Raised whenever what a study carries changes its meaning."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFacts:
+    """What is known of a run before its first trial; nothing of it changes later.
+
+    `space_text` is the space as the user wrote it, `space_canonical` its form for comparison.
+    """
+
+    name: str
+    seed: int
+    space_text: str
+    space_canonical: str
+    objectives: tuple[Objective, ...]
+    constraints: tuple[Constraint, ...]
+    reference: TrialPlan
+    environment: Mapping[str, str]
+    classes: tuple[str, ...]
+    input_shape: tuple[int, ...]
+
+
+def read_run(path: Path) -> RunRecord:
+    """Return the run in the file at `path`, finished or not, also while another process writes there.
+
+    Raises CommandError when the file is no study of ours, or damaged.
+    """
+    with closing_storage(open_storage(path)) as storage:
+        return run_record(*read_study(path, storage))
+
+
+def read_study(path: Path, storage: RDBStorage) -> tuple[Study, RunFacts, Account]:
+    """Return a study with its facts and what is known of its trials; CommandError when they do not fit."""
+    try:
+        study = optuna.load_study(study_name=None, storage=storage, sampler=RandomSampler())
+        attributes = study.user_attrs
+        schema = attributes[MARK]
+        if schema == SCHEMA:
+            facts = from_plain(RunFacts, {field.name: attributes[field.name] for field in fields(RunFacts)})
+            return study, facts, read_account(study.get_trials(deepcopy=False))
+    except (KeyError, ValueError, TypeError) as error:
+        raise CommandError(f"{path} is no study of beats-search; --out names another folder") from error
+    rest = f"this version reads {SCHEMA}; --fresh starts a new run"
+    raise CommandError(f"{path} was written by another version of beats-search (schema {schema}); {rest}")
+
+
+def run_record(study: Study, facts: RunFacts, account: Account) -> RunRecord:
+    """Return the run as it stands."""
+    attributes = study.user_attrs
+    return RunRecord(
+        name=facts.name,
+        sampler=attributes.get("sampler", ""),
+        seed=facts.seed,
+        objectives=facts.objectives,
+        constraints=facts.constraints,
+        reference_point=attributes.get("reference_point", {}),
+        trials=tuple(account.records[number] for number in sorted(account.records)),
+        duplicates=account.duplicates,
+        environment=facts.environment,
+        classes=facts.classes,
+        input_shape=facts.input_shape,
+        test_accuracy={int(number): share for number, share in attributes.get("test_accuracy", {}).items()},
+    )

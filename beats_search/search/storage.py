@@ -1,0 +1,113 @@
+"""Storage: the path of a SQLite file in, an Optuna storage out, with failures told in plain words."""
+
+import errno
+import sqlite3
+import warnings
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Final
+
+import optuna
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.storages import RDBStorage
+from sqlalchemy.exc import SQLAlchemyError
+
+from beats_search.records.errors import CommandError, SearchEndedError
+
+_PATIENCE_S: Final = 60.0
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def create_storage(path: Path) -> RDBStorage:
+    """Return a storage in a new file at `path`."""
+    return _storage(path, "rwc")
+
+
+def open_storage(path: Path) -> RDBStorage:
+    """Return the storage in the file at `path`; CommandError when it holds none that can be read."""
+    _refuse_foreign(path)
+    try:
+        return _storage(path, "rw")
+    except (RuntimeError, StorageInternalError, SQLAlchemyError) as error:
+        raise CommandError(f"{path} cannot be read: {_root(error)}; --fresh starts a new run") from error
+
+
+@contextmanager
+def closing_storage(storage: RDBStorage) -> Iterator[RDBStorage]:
+    """Close every connection of a storage at the end."""
+    try:
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+@contextmanager
+def kept(path: Path) -> Iterator[None]:
+    """Turn a disk that cannot be written into SearchEndedError; what had finished is in `path`."""
+    try:
+        yield
+    except Exception as error:
+        if not is_disk_failure(error):
+            raise
+        rest = "what had finished is kept, and the same command goes on once the disk can be written"
+        raise SearchEndedError(f"{path}: the search cannot be written: {_root(error)}; {rest}") from error
+
+
+def is_disk_failure(error: Exception) -> bool:
+    """Tell whether an exception says that the study, or any other file, could not be written."""
+    if isinstance(error, OSError):
+        return error.errno in _NO_ROOM
+    return isinstance(error, StorageInternalError | SQLAlchemyError)
+
+
+def silence() -> None:
+    """Keep Optuna's messages about progress off the terminal, which shows its own."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+@contextmanager
+def without_experimental_warnings() -> Iterator[None]:
+    """Keep Optuna from warning about a feature that this package has chosen and tests."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        yield
+
+
+def _storage(path: Path, mode: str) -> RDBStorage:
+    """Connect by a function of our own, because a path in an URL may hold characters that mean something."""
+    silence()
+    address = _address(path, mode)
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(address, uri=True, timeout=_PATIENCE_S, check_same_thread=False)
+
+    return RDBStorage("sqlite:///study.db", engine_kwargs={"creator": connect})
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Look into a file before Optuna does, because Optuna would write its tables into any database."""
+    if not path.is_file():
+        raise CommandError(f"{path}: there is no run here")
+    try:
+        with closing(sqlite3.connect(_address(path, "rw"), uri=True, timeout=_PATIENCE_S)) as connection:
+            (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            tables = connection.execute("SELECT name FROM sqlite_master WHERE name = 'studies'").fetchall()
+    except sqlite3.DatabaseError as error:
+        raise CommandError(f"{path} cannot be read: {error}; --fresh starts a new run") from error
+    if verdict != "ok":
+        raise CommandError(f"{path} is damaged: {verdict}; --fresh starts a new run")
+    if not tables:
+        raise CommandError(f"{path} is no study of beats-search; --out names another folder")
+
+
+def _address(path: Path, mode: str) -> str:
+    return f"{path.resolve().as_uri()}?mode={mode}"
+
+
+def _root(error: BaseException) -> BaseException:
+    """Return what the database itself said: `database or disk is full`, without the statement."""
+    while (cause := getattr(error, "orig", None) or error.__cause__) is not None:
+        error = cause
+    return error

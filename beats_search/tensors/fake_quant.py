@@ -1,0 +1,193 @@
+"""Fake quantization: layers that compute in float exactly what an int8 kernel will compute.
+
+Activations are uint8 per tensor, weights int8 per output channel with zero point 0, biases int32
+with the scale input scale × weight scale (Jacob et al. 2018, section 2). `for_export` replaces each
+layer by one that says the same in QuantizeLinear and DequantizeLinear nodes, so that a runtime
+fuses them into integer kernels.
+"""
+
+import copy
+from typing import final
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own convention
+from torch import Tensor, nn
+
+INT8_MAX = 127
+UINT8_MAX = 255
+_BIAS_MAX = 2**30  # leaves a bit of the int32 accumulator to the products
+
+
+@final
+class ActivationQuantizer(nn.Module):
+    """Rounds activations to a grid of 256 steps; `zero_point` is the step that stands for 0."""
+
+    scale: Tensor
+    zero_point: Tensor
+
+    def __init__(self, scale: float, zero_point: int) -> None:
+        """Keep the grid. Raises ValueError when the scale is not above 0 or 0 is off the grid."""
+        super().__init__()
+        if not scale > 0 or not 0 <= zero_point <= UINT8_MAX:
+            rule = "an activation grid needs scale > 0 and 0 <= zero_point <= 255"
+            raise ValueError(f"{rule}, got scale={scale}, zero_point={zero_point}")
+        self.register_buffer("scale", torch.tensor(scale))
+        self.register_buffer("zero_point", torch.tensor(zero_point, dtype=torch.uint8))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return the values on the grid, half to even, of the same shape."""
+        zero = self.zero_point.float()
+        steps = torch.clamp(torch.round(values / self.scale) + zero, 0, UINT8_MAX)
+        return (steps - zero) * self.scale
+
+
+@final
+class QuantizedWeight(nn.Module):
+    """An integer weight with a scale per output channel, and its int32 bias."""
+
+    steps: Tensor
+    scale: Tensor
+    bias_steps: Tensor
+    bias_scale: Tensor
+
+    def __init__(self, weight: Tensor, bias: Tensor, *, scale: Tensor, input_scale: Tensor) -> None:
+        """Round a float weight (out, …) and bias (out,) to the grids.
+
+        A channel whose weights are so small that its bias would overflow gets a larger scale.
+        """
+        super().__init__()
+        scale = torch.maximum(scale, bias.abs() / (input_scale * _BIAS_MAX)).clamp_min(torch.finfo(torch.float32).tiny)
+        per_channel = scale.reshape(-1, *[1] * (weight.dim() - 1))
+        bias_scale = (input_scale * scale).clamp_min(torch.finfo(torch.float32).tiny)
+        steps = torch.clamp(torch.round(weight / per_channel), -INT8_MAX, INT8_MAX)
+        self.register_buffer("steps", steps.to(torch.int8))
+        self.register_buffer("scale", scale)
+        self.register_buffer("bias_steps", torch.round(bias / bias_scale).to(torch.int32))
+        self.register_buffer("bias_scale", bias_scale)
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """Return the weight and the bias that the integers stand for."""
+        per_channel = self.scale.reshape(-1, *[1] * (self.steps.dim() - 1))
+        return self.steps.float() * per_channel, self.bias_steps.float() * self.bias_scale
+
+
+@final
+class QuantizedConv2d(nn.Module):
+    """A Conv2d whose weight and bias lie on integer grids; the input is expected on its own grid."""
+
+    def __init__(self, conv: nn.Conv2d, weight: nn.Module) -> None:
+        """Take the geometry of `conv`, and weight and bias from calling `weight()`."""
+        super().__init__()
+        self.geometry = (conv.stride, conv.padding, conv.dilation, conv.groups)
+        self.weight = weight
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return the convolution of (n, in, height, width)."""
+        weight, bias = self.weight()
+        stride, padding, dilation, groups = self.geometry
+        return F.conv2d(values, weight, bias, stride, padding, dilation, groups)
+
+
+@final
+class QuantizedLinear(nn.Module):
+    """A Linear whose weight and bias lie on integer grids; the input is expected on its own grid."""
+
+    def __init__(self, weight: nn.Module) -> None:
+        """Take weight and bias from calling `weight()`."""
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return the product of (n, in) with the weight, plus the bias: (n, out)."""
+        weight, bias = self.weight()
+        return F.linear(values, weight, bias)
+
+
+@final
+class GlobalAveragePool(nn.Module):
+    """Mean over height and width, kept as 1×1: what ONNX calls GlobalAveragePool."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Turn (n, channels, height, width) into (n, channels, 1, 1)."""
+        return values.mean(dim=(2, 3), keepdim=True)
+
+
+def for_export(model: nn.Module) -> nn.Module:
+    """Return a copy in which grids, integer weights and global pools write their own ONNX nodes."""
+    exported = copy.deepcopy(model)
+    for name, module in list(exported.named_modules()):
+        replacement = _exported(module)
+        if replacement is not None:
+            exported.set_submodule(name, replacement)
+    return exported
+
+
+def is_global_pool(module: nn.Module | None) -> bool:
+    """Tell whether a module averages over height and width and keeps both as 1."""
+    if isinstance(module, nn.AdaptiveAvgPool2d):
+        return module.output_size in {1, (1, 1)}
+    return isinstance(module, GlobalAveragePool)
+
+
+def _exported(module: nn.Module) -> nn.Module | None:
+    match module:
+        case ActivationQuantizer():
+            return _ExportedQuantizer(module)
+        case QuantizedWeight():
+            return _ExportedWeight(module)
+    return _ExportedPool() if is_global_pool(module) else None
+
+
+@final
+class _ExportedQuantizer(nn.Module):
+    scale: Tensor
+    zero_point: Tensor
+
+    def __init__(self, quantizer: ActivationQuantizer) -> None:
+        super().__init__()
+        self.register_buffer("scale", quantizer.scale)
+        self.register_buffer("zero_point", quantizer.zero_point)
+
+    def forward(self, values: Tensor) -> Tensor:
+        inputs = (values, self.scale, self.zero_point)
+        steps = torch.onnx.ops.symbolic("QuantizeLinear", inputs, dtype=torch.uint8, shape=values.shape)
+        return _dequantized(steps, self.scale, self.zero_point)
+
+
+@final
+class _ExportedWeight(nn.Module):
+    steps: Tensor
+    scale: Tensor
+    zero_point: Tensor
+    bias_steps: Tensor
+    bias_scale: Tensor
+    bias_zero_point: Tensor
+
+    def __init__(self, weight: QuantizedWeight) -> None:
+        super().__init__()
+        for name in ("steps", "scale", "bias_steps", "bias_scale"):
+            self.register_buffer(name, getattr(weight, name))
+        self.register_buffer("zero_point", torch.zeros_like(weight.scale, dtype=torch.int8))
+        self.register_buffer("bias_zero_point", torch.zeros_like(weight.bias_steps))
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        weight = _dequantized(self.steps, self.scale, self.zero_point)
+        bias = _dequantized(self.bias_steps, self.bias_scale, self.bias_zero_point)
+        return weight, bias
+
+
+@final
+class _ExportedPool(nn.Module):
+    def forward(self, values: Tensor) -> Tensor:
+        shape = (*values.shape[:2], 1, 1)
+        return torch.onnx.ops.symbolic("GlobalAveragePool", (values,), dtype=values.dtype, shape=shape)
+
+
+def _dequantized(steps: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+    return torch.onnx.ops.symbolic(
+        "DequantizeLinear",
+        (steps, scale, zero_point),
+        attrs={"axis": 0} if scale.dim() else {},
+        dtype=torch.float32,
+        shape=steps.shape,
+    )

@@ -1,0 +1,73 @@
+"""Graph: a module in, the same computation as a graph of named nodes out, batch norms folded in."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+from beats_search.records.errors import TrialError
+
+
+def traced(model: nn.Module) -> fx.GraphModule:
+    """Return the graph of a model in eval mode; the argument stays as it is.
+
+    Raises TrialError when the computation depends on the data, so that no graph exists.
+    """
+    try:
+        return fx.symbolic_trace(model.eval())
+    except Exception as error:  # tracing runs the user's code, which may raise anything
+        raise TrialError(f"the model has no static graph (torch.fx): {error}") from error
+
+
+def fold_batch_norms(model: fx.GraphModule) -> fx.GraphModule:
+    """Fold every batch norm that directly follows a convolution or linear layer into it, in place."""
+    modules = dict(model.named_modules())
+    for node in list(model.graph.nodes):
+        source = node.args[0] if node.args else None
+        if not isinstance(source, fx.Node) or len(source.users) > 1:
+            continue
+        layer, norm = module_of(source, modules), module_of(node, modules)
+        folded = _folded(layer, norm)
+        if folded is not None:
+            model.set_submodule(str(source.target), folded)
+            modules[str(source.target)] = folded
+            node.replace_all_uses_with(source)
+            model.graph.erase_node(node)
+    model.delete_all_unused_submodules()
+    model.recompile()
+    return model
+
+
+def module_of(node: fx.Node, modules: Mapping[str, nn.Module]) -> nn.Module | None:
+    """Return the module that a node calls, None for other nodes."""
+    return modules.get(str(node.target)) if node.op == "call_module" else None
+
+
+def tensor_shapes(model: fx.GraphModule, example: Tensor) -> dict[fx.Node, torch.Size]:
+    """Run the model on an example and return the shape at every node that yields a float tensor."""
+    recorder = _Recorder(model)
+    with torch.inference_mode():
+        recorder.run(example)
+    return recorder.shapes
+
+
+def _folded(layer: nn.Module | None, norm: nn.Module | None) -> nn.Module | None:
+    if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+        return fuse_conv_bn_eval(layer, norm)
+    if isinstance(layer, nn.Linear) and isinstance(norm, nn.BatchNorm1d):
+        return fuse_linear_bn_eval(layer, norm)
+    return None
+
+
+class _Recorder(fx.Interpreter):
+    def __init__(self, model: fx.GraphModule) -> None:
+        super().__init__(model)
+        self.shapes: dict[fx.Node, torch.Size] = {}
+
+    def run_node(self, n: fx.Node) -> Any:  # noqa: ANN401 - fixed by fx.Interpreter
+        result = super().run_node(n)
+        if n.op != "output" and isinstance(result, Tensor) and result.is_floating_point():
+            self.shapes[n] = result.shape
+        return result

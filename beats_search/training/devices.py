@@ -1,0 +1,19 @@
+"""Devices: the name that a plan gives in, a device of this machine out."""
+
+import torch
+
+
+def find_device(name: str) -> torch.device:
+    """Return the device of that name; `auto` is the accelerator of this machine, else the CPU.
+
+    Raises ValueError for a device that this machine does not have.
+    """
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if name == "auto":
+        return accelerator or torch.device("cpu")
+    count = torch.accelerator.device_count() if accelerator else 0
+    numbered = (f"{accelerator.type}:{index}" for index in range(count)) if accelerator else ()
+    present = ("cpu", *((accelerator.type,) if accelerator else ()), *numbered)
+    if name not in present:
+        raise ValueError(f"training.device needs to be auto or one that is here ({', '.join(present)}), got {name!r}")
+    return torch.device(name)

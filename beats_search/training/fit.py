@@ -1,0 +1,204 @@
+"""Fit: a model, data and a training plan in; a trained copy of the model and its learning curve out.
+
+The data stay in memory as tensors, on the device; a batch is one indexing operation, and nothing is
+done per image. All randomness is drawn from the seed: equal seeds on equal machines give equal
+weights, bit for bit, and the caller's random state is not touched.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from copy import deepcopy
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Protocol, final
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name that everyone gives it
+from torch import Generator, Tensor, nn
+from torch.backends import cudnn
+
+from beats_search.plugins import make
+from beats_search.records.errors import DivergedError
+from beats_search.records.outcome import EpochScore
+from beats_search.records.plan import TrainingPlan
+from beats_search.tensors.data import DataBundle, Split, to_float
+from beats_search.tensors.seams import KeepGoing, Pace
+from beats_search.training.accumulation import Accumulator
+from beats_search.training.accuracy import accuracy
+from beats_search.training.augmentation import augment
+from beats_search.training.devices import find_device
+from beats_search.training.precision import Numerics, find_numerics
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingState:
+    """Training as it stands after an epoch, counted from 1. The tensors are live: copy what is kept."""
+
+    epoch: int
+    model: Mapping[str, Tensor]
+
+
+Checkpoint = Callable[[TrainingState], None]
+"""Told after each epoch how training stands."""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """A trained model on the CPU in eval mode, and how it got there, epoch by epoch.
+
+    `stopped_at` is the epoch, counted from 1, after which `keep_going` said no; None if it never did.
+    """
+
+    model: nn.Module
+    curve: tuple[EpochScore, ...]
+    stopped_at: int | None
+
+
+def always(score: EpochScore) -> bool:  # noqa: ARG001 - the simplest of the `KeepGoing`
+    """Keep going whatever the score."""
+    return True
+
+
+def nowhere(state: TrainingState) -> None:
+    """Keep no checkpoint."""
+
+
+def fit(  # noqa: PLR0913 - the three seams are arguments of their own
+    model: nn.Module,
+    data: DataBundle,
+    plan: TrainingPlan,
+    *,
+    seed: int,
+    keep_going: KeepGoing = always,
+    pace: Pace = nullcontext,
+    checkpoint: Checkpoint = nowhere,
+) -> Trained:
+    """Return a trained copy of `model`, which maps float inputs in [0, 1] to logits and stays as it is.
+
+    `pace` makes the context of every batch, training and validation. Raises DivergedError when the
+    loss or a logit is not a finite number, ValueError for a device that is not here.
+    """
+    device = find_device(plan.device)
+    validation = _on(data.validation, device)
+    curve: list[EpochScore] = []
+    with _seeded(seed, device) as generator:
+        run = _begin(model, data.train, plan, device, generator, pace)
+        for epoch in range(1, plan.epochs + 1):
+            began = perf_counter()
+            train_loss = _train_epoch(run, epoch)
+            reached = accuracy(run.model, validation, run.numerics, pace)
+            curve.append(
+                EpochScore(epoch=epoch, train_loss=train_loss, accuracy=reached, seconds=perf_counter() - began)
+            )
+            checkpoint(TrainingState(epoch=epoch, model=run.model.state_dict()))
+            if not keep_going(curve[-1]):
+                return Trained(model=_at_home(run.model), curve=tuple(curve), stopped_at=epoch)
+    return Trained(model=_at_home(run.model), curve=tuple(curve), stopped_at=None)
+
+
+class _Schedule(Protocol):
+    def factor(self, step: int, steps_per_epoch: int, epochs: int) -> float: ...
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """What stays the same from one micro-batch to the next, though the weights within it move."""
+
+    model: nn.Module
+    train: Split
+    plan: TrainingPlan
+    accumulator: Accumulator
+    schedule: _Schedule
+    numerics: Numerics
+    generator: Generator
+    pace: Pace
+
+    def lr(self, step: int, steps_per_epoch: int) -> float:
+        """Return the learning rate at a micro-batch, counted from 0 over all epochs."""
+        return self.plan.lr * self.schedule.factor(step, steps_per_epoch, self.plan.epochs)
+
+
+def _begin(
+    model: nn.Module, train: Split, plan: TrainingPlan, device: torch.device, generator: Generator, pace: Pace
+) -> _Run:
+    trainee = deepcopy(model).to(device)
+    numerics = find_numerics(plan.precision, trainee, (plan.batch_size, *train.inputs.shape[1:]), device)
+    trainee = numerics.prepared(trainee)
+    parameters = [parameter for parameter in trainee.parameters() if parameter.requires_grad]
+    optimizer = make("optimizers", plan.optimizer).make(parameters, plan.lr)
+    return _Run(
+        model=trainee,
+        train=_on(train, device),
+        plan=plan,
+        accumulator=Accumulator(optimizer, plan.accumulation.window),
+        schedule=make("schedules", plan.schedule),
+        numerics=numerics,
+        generator=generator,
+        pace=pace,
+    )
+
+
+def _train_epoch(run: _Run, epoch: int) -> float:
+    """Train for one epoch, in place; return the mean loss of its micro-batches."""
+    run.model.train()
+    batches = _batches(len(run.train), run.plan.batch_size, run.generator)
+    losses: list[Tensor] = []
+    for step, batch in enumerate(batches, start=(epoch - 1) * len(batches)):
+        with run.pace():
+            images = augment(to_float(run.train.inputs[batch]), run.plan.augmentation, run.generator)
+            loss = F.cross_entropy(run.numerics.logits(run.model, images), run.train.labels[batch])
+            loss.backward()  # type: ignore[no-untyped-call]  # torch has not annotated it
+            run.accumulator.take(run.lr(step, len(batches)))
+        losses.append(loss.detach())
+        if loss.device.type == "cpu" and not loss.isfinite():  # an accelerator would have to be waited for
+            break
+    if epoch == run.plan.epochs:
+        run.accumulator.flush(run.lr(epoch * len(batches) - 1, len(batches)))
+    _refuse_divergence(run, epoch, torch.stack(losses).cpu(), len(batches))
+    return float(torch.stack(losses).mean())
+
+
+def _batches(count: int, size: int, generator: Generator) -> list[Tensor]:
+    """Deal all indices below `count` into batches of `size`, the rest of them into a smaller one.
+
+    A rest of one joins the batch before it: batch normalization has no variance of one input.
+    """
+    batches = list(torch.split(torch.randperm(count, generator=generator, device=generator.device), size))
+    if len(batches) > 1 and len(batches[-1]) == 1 < size:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
+
+
+def _refuse_divergence(run: _Run, epoch: int, losses: Tensor, steps_per_epoch: int) -> None:
+    diverged = losses.isfinite().logical_not().nonzero()
+    if len(diverged):
+        batch = int(diverged[0])
+        lr = run.lr((epoch - 1) * steps_per_epoch + batch, steps_per_epoch)
+        where = f"epoch {epoch}, micro-batch {batch + 1} of {steps_per_epoch}, lr {lr:.3g}"
+        raise DivergedError(
+            f"the loss is {float(losses[batch])} in {where}; a smaller training.lr or a warm-up may help"
+        )
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[Generator]:
+    """Seed all that is random within, dropout too, and put the caller's random state back after."""
+    accelerators = range(torch.cuda.device_count()) if device.type == "cuda" else ()
+    with torch.random.fork_rng(accelerators, device_type=device.type), cudnn.flags(enabled=True, deterministic=True):
+        if device.type == "cpu":
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed accelerators as well
+        else:
+            torch.manual_seed(seed)
+        yield Generator(device).manual_seed(seed)
+
+
+def _on(split: Split, device: torch.device) -> Split:
+    return Split(inputs=split.inputs.to(device), labels=split.labels.to(device))
+
+
+def _at_home(model: nn.Module) -> nn.Module:
+    model.zero_grad()
+    return model.to("cpu").to(memory_format=torch.contiguous_format).eval()

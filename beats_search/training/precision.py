@@ -1,0 +1,90 @@
+"""Precision: a machine, a model and the size of a batch in; how to compute it fast out, by rule alone.
+
+No timing is involved, so that equal plans train equally on equal machines. The rules are from
+measurements of whole training steps on a Zen 4 (avx512_bf16) and a Sapphire Rapids (AMX) CPU:
+channels_last is never slower for convolutions, and bf16 pays from about 100 million
+multiply-accumulates per batch on, below which its casts cost more than they save.
+"""
+
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Final, Literal, final
+
+import torch
+from torch import Tensor, nn
+
+from beats_search.tensors.data import to_float
+
+MACS_WORTH_BF16: Final = 100_000_000
+"""Multiply-accumulates of one forward pass of a batch, from which on `auto` takes bf16."""
+
+_BF16_INSTRUCTIONS: Final = ("avx512_bf16", "amx_bf16")
+_CHANNELS_LAST: Final = ("cpu", "cuda")
+_IMAGE_RANK: Final = 4
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numerics:
+    """How a model is computed: with bf16 autocast or not, with channels in the last place or not."""
+
+    bf16: bool = False
+    channels_last: bool = False
+
+    def prepared(self, model: nn.Module) -> nn.Module:
+        """Return the model itself, its convolution weights laid out to match."""
+        return model.to(memory_format=torch.channels_last) if self.channels_last else model
+
+    def logits(self, model: nn.Module, inputs: Tensor) -> Tensor:
+        """Return the float32 logits of a batch of inputs, which are uint8 or float in [0, 1]."""
+        batch = to_float(inputs)
+        if self.channels_last and batch.ndim == _IMAGE_RANK:
+            batch = batch.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.bf16):
+            logits: Tensor = model(batch)
+        return logits.float()
+
+
+PLAIN: Final = Numerics()
+"""Float32 in torch's own layout."""
+
+
+def find_numerics(
+    precision: Literal["auto", "fp32", "bf16"], model: nn.Module, batch_shape: tuple[int, ...], device: torch.device
+) -> Numerics:
+    """Return how to compute batches of that shape on a device where `model` already is."""
+    convolves = any(isinstance(layer, nn.Conv2d) for layer in model.modules())
+    match precision:
+        case "fp32":
+            bf16 = False
+        case "bf16":
+            bf16 = True
+        case "auto":
+            bf16 = has_bf16(device) and _macs(model, batch_shape, device) >= MACS_WORTH_BF16
+    return Numerics(bf16=bf16, channels_last=convolves and device.type in _CHANNELS_LAST)
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Tell whether a device has instructions for bf16."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        return any(torch.cpu.get_capabilities().get(name, False) for name in _BF16_INSTRUCTIONS)
+    return False
+
+
+def _macs(model: nn.Module, batch_shape: tuple[int, ...], device: torch.device) -> int:
+    """Return the multiply-accumulates of convolutions and dense layers in one forward pass of a batch."""
+    counted: list[int] = []
+
+    def count(layer: nn.Module, _inputs: object, output: Tensor) -> None:
+        weight: Tensor = layer.weight  # type: ignore[assignment]  # a convolution or dense layer has one
+        counted.append(weight[0].numel() * output.numel())
+
+    observed = deepcopy(model).eval()
+    for layer in observed.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.register_forward_hook(count)
+    with torch.inference_mode():
+        observed(torch.zeros(1, *batch_shape[1:], device=device))
+    return batch_shape[0] * sum(counted)

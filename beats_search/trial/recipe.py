@@ -1,0 +1,120 @@
+"""The recipe's steps: each takes a plan and what came before, and gives what comes next.
+
+Every random draw of a step comes from a seed of its own, derived from the plan's.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from beats_search import plugins
+from beats_search.records.errors import TrialError
+from beats_search.records.part import Part
+from beats_search.records.plan import TrainingPlan, TrialPlan
+from beats_search.tensors.data import DataBundle, to_float
+from beats_search.tensors.network import with_preprocess
+from beats_search.tensors.seams import Bench, DataSource, ModelFamily, Runtime, Technique
+from beats_search.training.fit import fit
+
+_RECOVERY_LR = 0.3
+
+FineTune = Callable[[nn.Module, int], nn.Module]
+
+
+@lru_cache(maxsize=1)
+def load_data(part: Part) -> DataBundle:
+    """Return a data set; the last one is kept in memory, since all trials of a run share it."""
+    source: DataSource = plugins.make("datasets", part)
+    data = source.load()
+    if not isinstance(data, DataBundle):
+        raise TrialError(f"data set {part.name!r} needs to give a DataBundle, got {type(data).__name__}")
+    if int(data.train.labels.min()) == int(data.train.labels.max()):
+        raise TrialError(
+            f"data set {part.name!r} has one class only in its training split; there is nothing to tell apart"
+        )
+    return data
+
+
+def build_model(plan: TrialPlan, data: DataBundle) -> nn.Module:
+    """Return the untrained model from inputs as the user has them to logits, in eval mode.
+
+    Raises TrialError when it does not yield a row of logits, one per class, for every input.
+    """
+    family: ModelFamily = plugins.make("models", plan.model)
+    classes = len(data.classes)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stage_seed(plan, "model"))
+        network = family.build(data.input_shape, classes)
+    if not isinstance(network, nn.Module):
+        raise TrialError(f"model {plan.model.name!r} needs to give a torch module, got {type(network).__name__}")
+    model = with_preprocess(data.preprocess, network).eval()
+    with torch.inference_mode():
+        logits = model(torch.cat([example_of(data)] * 2))
+    if not isinstance(logits, Tensor) or tuple(logits.shape) != (2, classes):
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise TrialError(f"model {plan.model.name!r} needs to turn 2 inputs into logits of (2, {classes}), got {got}")
+    return model
+
+
+def compress(model: nn.Module, plan: TrialPlan, data: DataBundle, fine_tune: FineTune) -> nn.Module:
+    """Return the model after every technique of the plan, in their order."""
+    for index, part in enumerate(plan.compression):
+        technique: Technique = plugins.make("compression", part)
+        seed = stage_seed(plan, f"compression {index}")
+        model = technique.apply(model, Bench(data=data, fine_tune=fine_tune, seed=seed))
+    return model.eval()
+
+
+def recovery(plan: TrialPlan, data: DataBundle) -> FineTune:
+    """Return the training that a technique may use: the plan's own, shorter, gentler, ending in small steps."""
+
+    def fine_tune(model: nn.Module, epochs: int) -> nn.Module:
+        return fit(model, data, recovery_plan(plan.training, epochs), seed=stage_seed(plan, "recovery")).model
+
+    return fine_tune
+
+
+def recovery_plan(training: TrainingPlan, epochs: int) -> TrainingPlan:
+    """Return how a compressed model is trained again: a cosine from a part of the plan's rate.
+
+    A whole schedule squeezed into the recovery beats its last part alone (Le & Hua 2021).
+    """
+    cosine = Part(name="cosine", settings=(("warmup_epochs", 0.0),))
+    return replace(training, epochs=epochs, lr=_RECOVERY_LR * training.lr, schedule=cosine)
+
+
+def runtime_of(plan: TrialPlan) -> Runtime:
+    """Return the runtime of a plan."""
+    runtime: Runtime = plugins.make("runtimes", plan.runtime)
+    return runtime
+
+
+def example_of(data: DataBundle) -> Tensor:
+    """Return the first training input as float, with its batch dimension of 1."""
+    return to_float(data.train.inputs[:1])
+
+
+def stage_seed(plan: TrialPlan, stage: str) -> int:
+    """Return the seed of one stage; other stages and other seeds give unrelated ones."""
+    digest = hashlib.sha256(f"{plan.seed} {stage}".encode()).digest()
+    return int.from_bytes(digest[:4], "big")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataFacts:
+    """What a report needs to know of a data set."""
+
+    classes: tuple[str, ...]
+    input_shape: tuple[int, ...]
+    majority_share: float
+
+
+def data_facts(part: Part) -> DataFacts:
+    """Return the classes, the shape of one input, and what guessing the commonest class would reach."""
+    data = load_data(part)
+    share = data.validation.labels.bincount().max().item() / len(data.validation)
+    return DataFacts(classes=data.classes, input_shape=data.input_shape, majority_share=share)

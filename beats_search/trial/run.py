@@ -1,0 +1,112 @@
+"""Run: a plan in, an outcome out. Trains, compresses, exports, and measures the exported file."""
+
+import hashlib
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from beats_search.measuring.footprint import measure_footprint
+from beats_search.measuring.latency import OpenSession, measure_latency
+from beats_search.measuring.quality import accuracy, accuracy_interval, check_parity
+from beats_search.records.outcome import Finished, Stopped, TrialOutcome
+from beats_search.records.plan import TrialPlan
+from beats_search.tensors.data import DataBundle, Split, to_float
+from beats_search.tensors.seams import Engine, KeepGoing
+from beats_search.training.fit import fit
+from beats_search.trial.recipe import (
+    build_model,
+    compress,
+    example_of,
+    load_data,
+    recovery,
+    runtime_of,
+    stage_seed,
+)
+from beats_search.trial.stages import Stages
+
+MODEL_FILE = "model.onnx"
+_PARITY_INPUTS = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """What latencies are paired with: a file's sessions, and its median once that is settled."""
+
+    open: OpenSession
+    median_ms: float | None = None
+
+
+def run_trial(
+    plan: TrialPlan, folder: Path, reference: Reference, keep_going: KeepGoing = lambda _: True
+) -> TrialOutcome:
+    """Try one plan; a finished trial leaves its `model.onnx` in `folder`, any other leaves nothing.
+
+    Whatever goes wrong becomes `Failed`, but a full disk, which raises SearchEndedError.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    stages = Stages()
+    try:
+        with tempfile.TemporaryDirectory(prefix=".trial-", dir=folder.parent) as aside:
+            outcome = _recipe(plan, Path(aside) / MODEL_FILE, reference, keep_going, stages)
+            if isinstance(outcome, Finished):
+                folder.mkdir(exist_ok=True)
+                (Path(aside) / MODEL_FILE).replace(folder / MODEL_FILE)
+            return outcome
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a trial runs the user's code, which may raise anything
+        return stages.failed(error)
+
+
+def test_accuracy(plan: TrialPlan, model: Path) -> float:
+    """Return the accuracy of an exported file on the test split, which no search has seen."""
+    return _accuracy(runtime_of(plan).load(model), load_data(plan.dataset).test)
+
+
+def _recipe(
+    plan: TrialPlan, path: Path, reference: Reference, keep_going: KeepGoing, stages: Stages
+) -> Finished | Stopped:
+    with stages.stage("dataset"):
+        data = load_data(plan.dataset)
+    with stages.stage("model"):
+        model = build_model(plan, data)
+    with stages.stage("training"):
+        trained = fit(model, data, plan.training, seed=stage_seed(plan, "training"), keep_going=keep_going)
+    if trained.stopped_at is not None:
+        return Stopped(epoch=trained.stopped_at, reason="the search asked for no more epochs", curve=trained.curve)
+    with stages.stage("compression"):
+        compressed = compress(trained.model, plan, data, recovery(plan, data))
+    with stages.stage("export"):
+        engine = runtime_of(plan).deploy(compressed, example_of(data), path)
+        check_parity(*_both_logits(compressed, engine, data), exact=engine.executed_as == "fp32")
+    with stages.stage("measuring"):
+        share = _accuracy(engine, data.validation)
+        latency = measure_latency(
+            engine.open,
+            reference.open,
+            reference_median_ms=reference.median_ms,
+            seed=stage_seed(plan, "measuring"),
+        )
+        footprint = measure_footprint(compressed, example_of(data), path)
+    return Finished(
+        accuracy=share,
+        accuracy_interval=accuracy_interval(share, len(data.validation)),
+        latency=latency,
+        footprint=footprint,
+        executed_as=engine.executed_as,
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        curve=trained.curve,
+        stage_seconds=dict(stages.seconds),
+    )
+
+
+def _accuracy(engine: Engine, split: Split) -> float:
+    return accuracy(engine.logits(to_float(split.inputs)), split.labels)
+
+
+def _both_logits(model: nn.Module, engine: Engine, data: DataBundle) -> tuple[Tensor, Tensor]:
+    """Return the file's and the model's logits of the first validation inputs."""
+    inputs = to_float(data.validation.first(_PARITY_INPUTS).inputs)
+    with torch.inference_mode():
+        return engine.logits(inputs), model(inputs)

@@ -1,0 +1,69 @@
+"""Fixtures that several test files share: tiny networks, tiny data, and a bench."""
+
+import logging
+import os
+import warnings
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from beats_search.tensors.data import DataBundle, Split, Standardize
+from beats_search.tensors.seams import Bench
+
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", module="torch.onnx")
+
+
+def bundle_of(images: Tensor, labels: Tensor) -> DataBundle:
+    """Return a data set whose three splits are the same images."""
+    split = Split(inputs=images, labels=labels)
+    return DataBundle(
+        train=split,
+        validation=split,
+        test=split,
+        classes=tuple(str(number) for number in range(10)),
+        preprocess=Standardize([0.5], [0.3]),
+    )
+
+
+@pytest.fixture(scope="session")
+def stripes() -> DataBundle:
+    """Return 256 noisy 8×8 images of which column or row is bright: ten classes, easily learned."""
+    random = torch.Generator().manual_seed(0)
+    labels = torch.arange(256) % 10
+    images = 0.4 * torch.rand(256, 1, 8, 8, generator=random)
+    for image, label in zip(images, labels.tolist(), strict=True):
+        line = image[0, label] if label < 8 else image[0, :, label - 8]
+        line += 0.6
+    return bundle_of(images, labels)
+
+
+def _untrained(model: nn.Module, _: int) -> nn.Module:
+    return model
+
+
+@pytest.fixture
+def bench(stripes: DataBundle) -> Bench:
+    """Return a bench whose training does nothing."""
+    return Bench(data=stripes, fine_tune=_untrained, seed=0)
+
+
+@pytest.fixture(scope="session")
+def settled() -> Callable[[nn.Module, Tensor], nn.Module]:
+    """Return a function that gives a network's batch norms statistics and uneven scales, as training does."""
+
+    def settle(model: nn.Module, images: Tensor) -> nn.Module:
+        torch.manual_seed(0)
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
+                nn.init.uniform_(module.weight, 0.5, 1.5)
+                nn.init.normal_(module.bias, std=0.2)
+        with torch.inference_mode():
+            for _ in range(20):
+                model.train()(images)
+        return model.eval()
+
+    return settle
