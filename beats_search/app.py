@@ -106,9 +106,11 @@ def run(request: RunRequest, watch: Watch = lambda _event, _record: None) -> Run
     with _open_ledger(space, folder) as ledger, _problem(space, ledger, folder) as problem:
         try:
             ending = search(problem, ledger, space.search, _saving(ledger, folder, watch))
-        except (NothingFinishedError, SearchEndedError):
+        except (NothingFinishedError, SearchEndedError) as error:
             with contextlib.suppress(BeatsError, OSError):
                 _conclude(ledger, folder)
+            if not ledger.run_record().finished():
+                raise NothingFinishedError(str(error)) from error
             raise
         record = _conclude(ledger, folder)
     return RunResult(folder=folder, record=record, ending=ending.value, interrupted=ending is Ending.INTERRUPTED)

@@ -14,25 +14,33 @@ if TYPE_CHECKING:
     from beats_search.search.replay import ReplayRow
 
 
-def front_table(rows: Sequence["FrontRow"]) -> Table:
-    """Return the front as a table, fastest last."""
+def front_table(rows: Sequence["FrontRow"], *, with_plans: bool = True) -> Table:
+    """Return the front as a table, the plan of each member on a line of its own below the values."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("trial", "accuracy", "test", "latency ms", "faster", "size kB"):
         table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("runs as")
-    table.add_column("plan", overflow="fold")
+    table.add_column("runs as", no_wrap=True)
     for row in rows:
         table.add_row(
             str(row.trial),
             f"{row.accuracy:.4f}",
-            "" if row.test_accuracy is None else f"{row.test_accuracy:.4f}",
+            "–" if row.test_accuracy is None else f"{row.test_accuracy:.4f}",
             f"{row.latency_ms:.4f} ±{_half_width(row):.0%}",
-            "" if row.speedup is None else f"{row.speedup:.1f}×",
+            "–" if row.speedup is None else f"{row.speedup:.1f}×",
             f"{row.size_kb:.1f}",
             row.executed_as,
-            escape(row.plan),
         )
-    return table
+    if not with_plans:
+        return table
+    whole = Table.grid()
+    whole.add_row(table)
+    whole.add_row("")
+    plans = Table.grid(padding=(0, 2))
+    plans.add_column(justify="right", no_wrap=True)
+    for row in rows:
+        plans.add_row(f"{row.trial:>5}", escape(row.plan))
+    whole.add_row(plans)
+    return whole
 
 
 def duration(seconds: float) -> str:

@@ -18,12 +18,16 @@ _STEPS: Final = (1, 2, 5)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Axis:
-    """An axis in plain numbers: `low` and `high` are its ends in data units, None where plotly decides."""
+    """An axis in plain numbers: `low` and `high` are its ends in data units, None where plotly decides.
+
+    `floor` is the lowest value there is, below `low` where some are out of sight.
+    """
 
     title: str
     log: bool = False
     low: float | None = None
     high: float | None = None
+    floor: float | None = None
     decimals: int | None = None
 
     def layout(self) -> dict[str, Any]:
@@ -70,7 +74,8 @@ def focused_axis(title: str, shares: Sequence[float], leading: Sequence[float]) 
         return whole_axis(title, shares)
     span = max(max(top) - min(top), _LEAST_SPAN)
     low = max(min([*shown, *top]) - _HEADROOM * span, min(top) - span / 2)
-    return Axis(title=title, low=low, high=max([*shown, *top]) + _HEADROOM * span, decimals=2 if span > _FINE else 3)
+    high = max([*shown, *top]) + _HEADROOM * span
+    return Axis(title=title, low=low, high=high, floor=min([*shown, low]), decimals=2 if span > _FINE else 3)
 
 
 def _log_ticks(low: float, high: float) -> list[float]:

@@ -15,11 +15,10 @@ _KB_PER_MB = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
-    """How a measured value is spoken of: `axis` and `column` with the unit, the words for best and better."""
+    """How a measured value is spoken of: its word, its axis with the unit, the words for best and better."""
 
     word: str
     axis: str
-    column: str
     best: str
     better: str
 
@@ -28,28 +27,24 @@ MEASURES: Final[Mapping[str, Measure]] = {
     "accuracy": Measure(
         word="accuracy",
         axis="Validation accuracy",
-        column="Accuracy",
         best="most accurate",
         better="more accurate",
     ),
     "latency_ms": Measure(
         word="latency",
         axis="Latency of one call (ms)",
-        column="Latency",
         best="fastest",
         better="faster",
     ),
     "size_kb": Measure(
         word="size",
         axis="Size of model.onnx (kB)",
-        column="Size",
         best="smallest",
         better="smaller",
     ),
     "macs": Measure(
         word="work",
         axis="Multiply–accumulates for one input",
-        column="MACs",
         best="lightest",
         better="lighter",
     ),
@@ -76,7 +71,7 @@ def measured(name: str, value: float) -> str:
 
 
 def spoken(name: str, outcome: Finished) -> str:
-    """Return a value of a trial by its word, with its 95 % interval where it has one, `latency 0.04 ms [0.03, 0.05]`."""
+    """Return a value of a trial by its word, with its 95 % interval where it has one."""
     value, interval = outcome.value(name), outcome.interval(name)
     ends = f" {between(name, interval)}" if interval.low < interval.high else ""
     return f"{MEASURES[name].word} {measured(name, value)}{ends}"

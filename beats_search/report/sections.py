@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from beats_search.records.outcome import Failed, Finished, Stopped
+from beats_search.records.plain import to_plain
 from beats_search.records.run import RunRecord, TrialRecord
 from beats_search.report.answer import answer
 from beats_search.report.budget import Budget, budget_members, budgets
@@ -87,7 +88,7 @@ def run_section(run: RunRecord, links: Links, anchor: str) -> RunSection:
         surprises=surprises(run),
         front=tuple(_front_entry(run, row, links) for row in front_rows(run)),
         budgets=budgets(run, found.trial),
-        budget_members=to_script_json(budget_members(run, links)),
+        budget_members=to_script_json(to_plain(budget_members(run, links))),
         growth=script_json(hypervolume_figure(run).to_json()) if grown else None,
         trials=tuple(_trial_entry(trial) for trial in run.trials),
         definitions=_definitions(run),
@@ -97,7 +98,7 @@ def run_section(run: RunRecord, links: Links, anchor: str) -> RunSection:
 
 def _facts(run: RunRecord) -> tuple[tuple[str, str], ...]:
     states = Counter(state_of(trial.outcome) for trial in run.trials)
-    counts = [(f"{state.capitalize()}", str(states[state])) for state in ("finished", "stopped", "failed")]
+    counts = [(state.capitalize(), str(states[state])) for state in ("finished", "stopped", "failed")]
     return (
         ("Trials", str(len(run.trials))),
         *counts,

@@ -64,7 +64,7 @@ def trials_csv(run: RunRecord) -> str:
     """
     knobs = sorted({path for trial in run.trials for path in trial.params})
     sheet = io.StringIO()
-    writer = csv.DictWriter(sheet, [*_COLUMNS, *(_harmless(path) for path in knobs)], lineterminator="\n")
+    writer = csv.DictWriter(sheet, [*_COLUMNS, *(_harmless(path) for path in knobs)])
     writer.writeheader()
     for trial in run.trials:
         cells = {**_cells(run, trial), **trial.params}

@@ -25,7 +25,6 @@ SYMBOLS: Final = ("circle", "square", "triangle-up", "diamond", "pentagon", "cro
 _FONT: Final = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"
 _CLEAR: Final = "rgba(0,0,0,0)"
 _FAINT_FRONT: Final = "rgba(0,114,178,0.10)"
-_FAR: Final = 1e3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,9 +114,9 @@ def step(pairs: Sequence[Pair], axes: Axes, color: str = LIGHT["front"]) -> Trac
     ordered = sorted((outcome.value(axes.cost), outcome.value(axes.merit)) for _, outcome in pairs)
     along = [cost for cost, _ in ordered]
     reached = [merit for _, merit in ordered]
-    if ordered:  # from the worst edge up to the first point, and on from the last to the far edge
-        worst = -_FAR if axes.merit == "accuracy" else _FAR * max(reached)
-        along, reached = [along[0], *along, _FAR * along[-1]], [worst, *reached, reached[-1]]
+    worst, far = axes.y.high if axes.y.floor is None else axes.y.floor, axes.x.high
+    if ordered and worst is not None and far is not None:  # up to the first point, and on from the last one
+        along, reached = [along[0], *along, far], [worst, *reached, reached[-1]]
     line = {"shape": "hv", "width": 2, "color": color}
     return go.Scatter(x=along, y=reached, mode="lines", line=line, hoverinfo="skip", showlegend=False)
 

@@ -33,7 +33,21 @@ def export_onnx(model: nn.Module, example: Tensor, path: Path) -> None:
         )
     if program is None:
         raise RuntimeError("the exporter returned no program")
+    _without_traces(program)
     program.save(path)
+
+
+def _without_traces(program: torch.onnx.ONNXProgram) -> None:
+    """Drop the exporter's notes from the graph: they outweigh small models and tell paths of this machine."""
+    for node in program.model.graph.all_nodes():
+        node.metadata_props.clear()
+        node.doc_string = None
+        for output in node.outputs:
+            output.metadata_props.clear()
+    for value in (*program.model.graph.inputs, *program.model.graph.initializers.values()):
+        value.metadata_props.clear()
+    program.model.metadata_props.clear()
+    program.model.graph.metadata_props.clear()
 
 
 class _quiet:  # noqa: N801 - reads as a verb where it is used

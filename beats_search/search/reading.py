@@ -53,6 +53,15 @@ def read_run(path: Path) -> RunRecord:
         return run_record(*read_study(path, storage))
 
 
+def read_facts(path: Path) -> RunFacts:
+    """Return what was known of the run in the file at `path` before its first trial.
+
+    Raises CommandError when the file is no study of ours, or damaged.
+    """
+    with closing_storage(open_storage(path)) as storage:
+        return read_study(path, storage)[1]
+
+
 def read_study(path: Path, storage: RDBStorage) -> tuple[Study, RunFacts, Account]:
     """Return a study with its facts and what is known of its trials; CommandError when they do not fit."""
     try:

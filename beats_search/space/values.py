@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, get_origin
+from typing import Annotated, Any, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
@@ -79,9 +79,9 @@ class _WrongTypeError(ValueError):
     """A boolean for a number, or the other way round."""
 
 
-def _validated(hint: object, value: object) -> object:
+def _validated(hint: Any, value: object) -> object:  # noqa: ANN401 - a type hint
     """Return the value as pydantic reads it from JSON, strictly; unlike there, `Literal[1]` does not take true."""
-    found = TypeAdapter[object](hint).validate_json(json.dumps(value), strict=True)
+    found: object = TypeAdapter(hint).validate_json(json.dumps(value), strict=True)
     if isinstance(found, bool | int) and type(found) is not type(value):
         raise _WrongTypeError(f"true and 1 are different, got {value!r}")
     return found

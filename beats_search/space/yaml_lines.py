@@ -7,6 +7,7 @@ import io
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final, final
 
 from ruamel.yaml import YAML
@@ -95,7 +96,8 @@ def _yaml() -> Any:  # noqa: ANN401 - ruamel.yaml's attributes are untyped
 
 def _line_of(error: YAMLError, text: str) -> int:
     if isinstance(error, MarkedYAMLError):
-        mark = error.problem_mark or error.context_mark
+        unclosed = "stream" in str(error.problem) and error.context_mark  # where it was opened says more
+        mark = unclosed or error.problem_mark or error.context_mark
         return 1 if mark is None else int(mark.line) + 1
     position = error.position if isinstance(error, ReaderError) else 0
     return text.count("\n", 0, position) + 1
@@ -156,7 +158,7 @@ class _Tree:
                 first = entries[key.value].place.line
                 self._reading.mistake(key.place, f"the key {key.value!r} is already in line {first}")
             else:
-                entries[key.value] = YamlEntry(key=key.value, value=value, place=key.place)
+                entries[key.value] = YamlEntry(key=key.value, value=_beside(key.place, value), place=key.place)
         return YamlMap(entries=tuple(entries.values()), place=place)
 
     def _scalar(self, node: Any, place: Place) -> YamlScalar | YamlBroken:  # noqa: ANN401 - as above
@@ -171,6 +173,11 @@ class _Tree:
     def _broken(self, place: Place, text: str) -> YamlBroken:
         self._reading.mistake(place, text)
         return YamlBroken(place=place)
+
+
+def _beside(place: Place, value: Yaml) -> Yaml:
+    """Return a value that was left out as standing beside its key, not where the next one begins."""
+    return replace(value, place=place) if isinstance(value, YamlScalar) and value.value is None else value
 
 
 def _truth(text: str) -> bool:

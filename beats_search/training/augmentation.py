@@ -3,8 +3,8 @@
 import math
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name that everyone gives it
 from torch import Generator, Tensor
+from torch.nn import functional
 
 from beats_search.records.plan import AugmentationPlan
 
@@ -34,8 +34,8 @@ def _rotate(images: Tensor, degrees: float, generator: Generator) -> Tensor:
     # affine_grid measures each axis from -1 to 1, so a turn of an oblong image needs its aspect ratio
     rows = (cos, -sin * height / width, zero), (sin * width / height, cos, zero)
     matrices = torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
-    grid = F.affine_grid(matrices, list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, align_corners=False)
+    grid = functional.affine_grid(matrices, list(images.shape), align_corners=False)
+    return functional.grid_sample(images, grid, align_corners=False)
 
 
 def _move(images: Tensor, shift: int, generator: Generator, *, flip: bool) -> Tensor:
@@ -49,5 +49,5 @@ def _move(images: Tensor, shift: int, generator: Generator, *, flip: bool) -> Te
         columns = torch.where(mirrored, columns.flip(1), columns)
     every_image = torch.arange(count, device=images.device)[:, None, None, None]
     every_channel = torch.arange(channels, device=images.device)[:, None, None]
-    padded = F.pad(images, (shift,) * 4)
+    padded = functional.pad(images, (shift,) * 4)
     return padded[every_image, every_channel, rows[:, None, :, None], (columns + right)[:, None, None, :]]

@@ -13,9 +13,9 @@ from time import perf_counter
 from typing import Protocol, final
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name that everyone gives it
 from torch import Generator, Tensor, nn
 from torch.backends import cudnn
+from torch.nn import functional
 
 from beats_search.plugins import make
 from beats_search.records.errors import DivergedError
@@ -149,7 +149,7 @@ def _train_epoch(run: _Run, epoch: int) -> float:
     for step, batch in enumerate(batches, start=(epoch - 1) * len(batches)):
         with run.pace():
             images = augment(to_float(run.train.inputs[batch]), run.plan.augmentation, run.generator)
-            loss = F.cross_entropy(run.numerics.logits(run.model, images), run.train.labels[batch])
+            loss = functional.cross_entropy(run.numerics.logits(run.model, images), run.train.labels[batch])
             loss.backward()  # type: ignore[no-untyped-call]  # torch has not annotated it
             run.accumulator.take(run.lr(step, len(batches)))
         losses.append(loss.detach())

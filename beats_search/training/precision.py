@@ -1,9 +1,9 @@
 """Precision: a machine, a model and the size of a batch in; how to compute it fast out, by rule alone.
 
 No timing is involved, so that equal plans train equally on equal machines. The rules are from
-measurements of whole training steps on a Zen 4 (avx512_bf16) and a Sapphire Rapids (AMX) CPU:
-channels_last is never slower for convolutions, and bf16 pays from about 100 million
-multiply-accumulates per batch on, below which its casts cost more than they save.
+measurements of whole training steps on a Zen 4 CPU (avx512_bf16), 1 and 2 threads: channels_last
+was never slower for convolutional networks in float32, and bf16 paid from about 100 million
+multiply-accumulates per batch on (1.1 to 2 times as fast), below which its casts cost what they save.
 """
 
 from copy import deepcopy
@@ -17,6 +17,9 @@ from beats_search.tensors.data import to_float
 
 MACS_WORTH_BF16: Final = 100_000_000
 """Multiply-accumulates of one forward pass of a batch, from which on `auto` takes bf16."""
+
+Precision = Literal["auto", "fp32", "bf16"]
+"""As a plan asks for it."""
 
 _BF16_INSTRUCTIONS: Final = ("avx512_bf16", "amx_bf16")
 _CHANNELS_LAST: Final = ("cpu", "cuda")
@@ -50,7 +53,7 @@ PLAIN: Final = Numerics()
 
 
 def find_numerics(
-    precision: Literal["auto", "fp32", "bf16"], model: nn.Module, batch_shape: tuple[int, ...], device: torch.device
+    precision: Precision, model: nn.Module, batch_shape: tuple[int, ...], device: torch.device
 ) -> Numerics:
     """Return how to compute batches of that shape on a device where `model` already is."""
     convolves = any(isinstance(layer, nn.Conv2d) for layer in model.modules())

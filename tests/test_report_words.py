@@ -1,0 +1,139 @@
+"""Plans, numbers and results as a person reads them."""
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from report_runs import finished, plan, realistic_run, record, run_of
+
+from beats_search.records.outcome import Failed, Stopped
+from beats_search.records.part import Part
+from beats_search.records.plan import AugmentationPlan
+from beats_search.records.run import TrialRecord
+from beats_search.report.answer import AFFORDABLE_LOSS, answer
+from beats_search.report.measures import counted, duration, measured, significant, spoken, times
+from beats_search.report.words import plan_in_words
+
+FAILED = Failed(stage="build", reason="out of memory")
+
+
+def test_a_plan_reads_as_model_training_and_compression() -> None:
+    """A plan's words name the model, the training, the window, and what each technique does."""
+    drawn = plan(width=32, ratio=0.5, bits=8, lr=0.05, window=4)
+    words = "resnet width 32; 12 epochs of sgd at lr 0.05, cosine; window 4; channel_pruning 50 %; 8 bits"
+    assert plan_in_words(drawn) == words
+
+
+def test_what_does_nothing_is_left_out_of_the_words() -> None:
+    """Full bits, a ratio of zero, a window of one and the constant schedule are not mentioned."""
+    drawn = plan(ratio=0.0, bits=32, window=1)
+    bare = replace(drawn, training=replace(drawn.training, schedule=Part(name="constant"), epochs=1))
+    assert plan_in_words(bare) == "resnet width 64; 1 epoch of sgd at lr 0.05"
+
+
+def test_an_unknown_technique_reads_as_its_name_and_settings() -> None:
+    """A part that the words know nothing of is written with all its settings."""
+    part = Part(name="folding", settings=(("depth", 2), ("layers", ("fc1", "fc2"))))
+    assert plan_in_words(replace(plan(), compression=(part,))).endswith("; folding depth 2, layers (fc1, fc2)")
+
+
+def test_augmentation_and_another_runtime_are_named() -> None:
+    """Random changes and a runtime that is not the usual one tell two plans apart."""
+    drawn = plan()
+    augmented = replace(drawn.training, augmentation=AugmentationPlan(shift=1, flip=True, rotation=10.0))
+    words = plan_in_words(replace(drawn, training=augmented, runtime=Part(name="openvino")))
+    assert words.endswith("; shifted by 1 px, flipped, rotated by 10°; on openvino")
+
+
+@given(st.floats(min_value=1e-6, max_value=1e9), st.integers(min_value=1, max_value=6))
+def test_significant_digits_keep_the_value(value: float, digits: int) -> None:
+    """A rounded number is off by half a unit of its last digit at most, and has no exponent."""
+    written = significant(value, digits)
+    assert "e" not in written
+    assert float(written) == pytest.approx(value, rel=0.5001 * 10 ** (1 - digits))
+
+
+def test_what_is_not_finite_reads_as_a_dash() -> None:
+    """No number that a person reads says nan or inf."""
+    spellings = [
+        measured("accuracy", math.nan),
+        significant(math.inf),
+        times(None),
+        times(math.nan),
+        duration(math.inf),
+    ]
+    assert set(spellings) == {"–"}
+
+
+def test_a_counted_value_is_spoken_without_an_interval() -> None:
+    """Only what has an uncertainty is followed by brackets."""
+    outcome = finished(accuracy=0.5, latency_ms=0.2, size_kb=1500.0)
+    assert (spoken("size_kb", outcome), spoken("latency_ms", outcome)) == (
+        "size 1.50 MB",
+        "latency 0.200 ms [0.194, 0.208]",
+    )
+    assert [counted(value) for value in (999, 12_345, 6.7e9)] == ["999", "12.3 k", "6.70 G"]
+
+
+def test_the_answer_is_the_fastest_within_one_point() -> None:
+    """Of the faster models that lose a point at most, the headline names the fastest."""
+    run = run_of(
+        record(0, finished(accuracy=0.985, latency_ms=0.4)),
+        record(1, finished(accuracy=0.985 - AFFORDABLE_LOSS, latency_ms=0.08, size_kb=31.0)),
+        record(2, finished(accuracy=0.984, latency_ms=0.2)),
+        record(3, finished(accuracy=0.9, latency_ms=0.01)),
+    )
+    found = answer(run)
+    assert found.trial == 1
+    assert "trial 1: 5.0× faster than the reference, 0.975 against 0.985, 31.0 kB." in found.text
+
+
+def test_the_answer_follows_the_objective() -> None:
+    """Where size is traded, the headline speaks of the smallest model."""
+    run = run_of(
+        record(0, finished(accuracy=0.98, size_kb=300.0)),
+        record(1, finished(accuracy=0.98, size_kb=100.0)),
+        over=("accuracy", "size_kb"),
+    )
+    assert answer(run).text.startswith("The smallest model that loses no more than 1 point")
+    assert "3.0× smaller than the reference" in answer(run).text
+
+
+def test_an_overlap_of_intervals_is_said() -> None:
+    """A gain that the intervals do not separate is called possible noise."""
+    run = run_of(record(0, finished(0.98, 0.200)), record(1, finished(0.98, 0.199)))
+    assert answer(run).text.endswith("overlap, so this may be noise.")
+
+
+def test_a_loss_of_more_than_a_point_is_said() -> None:
+    """Where every faster model loses too much, the headline names the best of them and its loss."""
+    run = run_of(record(0, finished(0.98, 0.4)), record(1, finished(0.95, 0.1)), record(2, finished(0.9, 0.05)))
+    found = answer(run)
+    assert found.trial == 1
+    assert "4.0× faster, and 3.0 points less accurate (0.950 against 0.980)" in found.text
+
+
+@pytest.mark.parametrize(
+    ("trials", "says"),
+    [
+        ((), "No trial has run yet."),
+        ((record(0, FAILED), record(1, Stopped(epoch=1, reason="slow", curve=()))), "1 failed, 1 stopped"),
+        ((record(0, FAILED), record(1, finished())), "The reference did not finish"),
+        ((record(0, finished()),), "No model on the front is faster than the reference."),
+        (
+            (record(0, finished(size_kb=900.0)), record(1, finished(size_kb=700.0))),
+            "The nearest is trial 1 with size 700 kB.",
+        ),
+    ],
+)
+def test_where_there_is_no_result_the_answer_says_why(trials: tuple[TrialRecord, ...], says: str) -> None:
+    """No trial, none finished, no reference, nothing faster, no trial within the limits: each has its sentence."""
+    assert says in answer(replace(run_of(), trials=trials)).text
+
+
+def test_a_realistic_run_has_an_answer_on_its_front() -> None:
+    """The trial of the headline is a finished one."""
+    run = realistic_run()
+    assert answer(run).trial in {trial.number for trial, _ in run.finished()}

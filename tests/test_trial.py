@@ -1,0 +1,223 @@
+"""A trial: one plan through real training, compression and export; every failure named by its stage."""
+
+import errno
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from beats_search.records.errors import SearchEndedError
+from beats_search.records.outcome import Failed, Finished, Stopped
+from beats_search.records.part import Part
+from beats_search.records.plan import TrainingPlan, TrialPlan
+from beats_search.trial import run as trial_run
+from beats_search.trial.probe import count_macs, deploy_untrained, probe
+from beats_search.trial.recipe import data_facts, load_data, recovery_plan, stage_seed
+from beats_search.trial.run import Reference, run_trial, test_accuracy as measure_test_accuracy
+from toys import stripes
+
+PLAN = TrialPlan(
+    dataset=Part(name="toys:stripes", settings=(("count", 240), ("classes", 10))),
+    model=Part(name="toys:net", settings=(("width", 16),)),
+    training=TrainingPlan(epochs=6, batch_size=16, lr=0.01),
+)
+PRUNED = Part(
+    name="channel_pruning",
+    settings=(("ratio", 0.5), ("round_to", 8), ("recovery_epochs", 1)),
+)
+INT8 = Part(name="quantization", settings=(("bits", 8),))
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    """Return the untrained file of the plan, for latencies to be paired with."""
+    engine = deploy_untrained(PLAN, tmp_path_factory.mktemp("reference") / "model.onnx")
+    return Reference(open=engine.open)
+
+
+@pytest.fixture(scope="module")
+def small(reference: Reference, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Finished, Path, TrialPlan]]:
+    """Return a pruned and quantized trial that finished, with its folder."""
+    plan = replace(PLAN, compression=(PRUNED, INT8))
+    folder = tmp_path_factory.mktemp("models") / "1"
+    outcome = run_trial(plan, folder, reference)
+    assert isinstance(outcome, Finished), outcome
+    yield outcome, folder, plan
+
+
+@pytest.mark.slow
+def test_figures_are_those_of_the_file(small: tuple[Finished, Path, TrialPlan]) -> None:
+    """A plain onnxruntime session on the file gives exactly the trial's accuracy, and the file is the one named."""
+    outcome, folder, _ = small
+    data, path = stripes(), folder / "model.onnx"
+    logits = onnxruntime.InferenceSession(path).run(None, {"input": data.validation.inputs.numpy()})[0]
+    assert np.mean(logits.argmax(1) == data.validation.labels.numpy()) == outcome.accuracy
+    assert outcome.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert outcome.footprint.size_kb == path.stat().st_size / 1000
+
+
+@pytest.mark.slow
+def test_compression_is_real(small: tuple[Finished, Path, TrialPlan]) -> None:
+    """The pruned, quantized file runs on integer kernels and does half the work of the dense model."""
+    outcome, _, _ = small
+    assert outcome.executed_as == "int8"
+    assert outcome.footprint.macs < 0.6 * count_macs(PLAN)
+    assert outcome.accuracy > 0.5
+
+
+@pytest.mark.slow
+def test_every_stage_is_timed(small: tuple[Finished, Path, TrialPlan]) -> None:
+    """A finished trial tells the seconds of each stage, and its curve has a score per epoch."""
+    outcome, _, plan = small
+    assert list(outcome.stage_seconds) == ["dataset", "model", "training", "compression", "export", "measuring"]
+    assert [score.epoch for score in outcome.curve] == list(range(1, plan.training.epochs + 1))
+
+
+@pytest.mark.slow
+def test_a_trial_leaves_its_model_and_nothing_else(small: tuple[Finished, Path, TrialPlan]) -> None:
+    """What a trial wrote aside is gone when it has ended."""
+    _, folder, _ = small
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+    assert [path.name for path in folder.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.slow
+def test_test_split_is_measured_on_the_file(small: tuple[Finished, Path, TrialPlan]) -> None:
+    """Test accuracy is that of a plain session on the test split."""
+    _, folder, plan = small
+    test = stripes().test
+    logits = onnxruntime.InferenceSession(folder / "model.onnx").run(None, {"input": test.inputs.numpy()})[0]
+    assert measure_test_accuracy(plan, folder / "model.onnx") == np.mean(logits.argmax(1) == test.labels.numpy())
+
+
+@pytest.mark.slow
+def test_same_plan_and_seed_train_the_same_weights(reference: Reference, tmp_path: Path) -> None:
+    """Two runs of one plan give the same file, to the bit; another seed gives another."""
+    plan = replace(PLAN, training=replace(PLAN.training, epochs=1))
+    plans = (plan, plan, replace(plan, seed=1))
+    outcomes = [run_trial(each, tmp_path / str(index), reference) for index, each in enumerate(plans)]
+    hashes = [outcome.sha256 for outcome in outcomes if isinstance(outcome, Finished)]
+    assert hashes[0] == hashes[1]
+    assert hashes[0] != hashes[2]
+
+
+@pytest.mark.parametrize(
+    ("model", "stage", "reason"),
+    [
+        ("raises", "model", "RuntimeError: my own"),
+        ("exits", "model", "SystemExit: bye"),
+        ("wrong_shape", "model", r"logits of \(2, 10\), got \(2, 11\)"),
+        ("breaks_in_training", "training", "cannot be trained"),
+    ],
+)
+def test_a_model_that_fails_is_named_with_its_stage(
+    model: str, stage: str, reason: str, reference: Reference, tmp_path: Path
+) -> None:
+    """Whatever a user's model raises becomes a failure of its stage, in one line, with the traceback kept."""
+    outcome = run_trial(replace(PLAN, model=Part(name=f"toys:{model}")), tmp_path / "models" / "1", reference)
+    assert isinstance(outcome, Failed)
+    assert outcome.stage == stage
+    assert "\n" not in outcome.reason
+    assert re.search(reason, outcome.reason)
+    assert "Traceback" in outcome.detail
+    assert not list((tmp_path / "models").iterdir())
+
+
+@pytest.mark.slow
+def test_a_model_without_a_graph_fails_in_its_export(reference: Reference, tmp_path: Path) -> None:
+    """What cannot be exported is trained, and then fails as an export."""
+    plan = replace(
+        PLAN, model=Part(name="toys:cannot_be_exported"), training=replace(PLAN.training, epochs=1)
+    )
+    outcome = run_trial(plan, tmp_path / "1", reference)
+    assert isinstance(outcome, Failed)
+    assert outcome.stage == "export"
+
+
+def test_divergence_is_a_failure_of_training(reference: Reference, tmp_path: Path) -> None:
+    """A loss that is no number any more ends the trial, with the epoch in the reason."""
+    optimizer = Part(name="sgd")
+    plan = replace(PLAN, training=replace(PLAN.training, optimizer=optimizer, lr=1e30))
+    outcome = run_trial(plan, tmp_path / "1", reference)
+    assert isinstance(outcome, Failed)
+    assert outcome.stage == "training"
+    assert "DivergedError" in outcome.reason
+    assert "epoch" in outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("dataset", "reason"), [("one_class", "one class only"), ("no_bundle", "needs to give a DataBundle, got int")]
+)
+def test_data_that_is_no_data_set_is_refused(dataset: str, reason: str, reference: Reference, tmp_path: Path) -> None:
+    """Data that nothing can be learned from fails in its stage."""
+    outcome = run_trial(replace(PLAN, dataset=Part(name=f"toys:{dataset}")), tmp_path / "1", reference)
+    assert isinstance(outcome, Failed)
+    assert outcome.stage == "dataset"
+    assert reason in outcome.reason
+
+
+def test_a_trial_that_is_asked_to_stop_is_stopped(reference: Reference, tmp_path: Path) -> None:
+    """When nothing is to be gained any more, the trial ends after that epoch, with its curve."""
+    outcome = run_trial(PLAN, tmp_path / "1", reference, keep_going=lambda score: score.epoch < 2)
+    assert isinstance(outcome, Stopped)
+    assert outcome.epoch == 2
+    assert len(outcome.curve) == 2
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_not_the_trial_s_fault(
+    code: int, reference: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No space left ends the search with what to do, instead of failing trial after trial."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(code, "no space", "/somewhere/model.onnx")
+
+    monkeypatch.setattr(trial_run, "fit", full)
+    with pytest.raises(SearchEndedError, match=r"no space left on the disk .*model.onnx.*free some space"):
+        run_trial(PLAN, tmp_path / "1", reference)
+
+
+@pytest.mark.slow
+def test_probe_knows_the_structure_before_training(
+    small: tuple[Finished, Path, TrialPlan], reference: Reference
+) -> None:
+    """Untrained, a plan has the same work, parameters and kernels as when it is trained, and almost the same size."""
+    outcome, _, plan = small
+    found = probe(plan, reference)
+    assert found.footprint.macs == outcome.footprint.macs
+    assert found.footprint.parameters == outcome.footprint.parameters
+    assert found.footprint.size_kb == pytest.approx(outcome.footprint.size_kb, rel=0.02)
+    assert found.executed_as == outcome.executed_as
+    assert found.epoch_seconds > 0
+
+
+def test_stages_have_seeds_of_their_own() -> None:
+    """The seeds of stages differ from each other and from those of another plan's seed."""
+    other = replace(PLAN, seed=1)
+    seeds = {stage_seed(plan, stage) for plan in (PLAN, other) for stage in ("model", "training", "recovery")}
+    assert len(seeds) == 6
+    assert stage_seed(PLAN, "model") == stage_seed(replace(PLAN, compression=(INT8,)), "model")
+
+
+def test_recovery_is_the_plan_s_training_in_short() -> None:
+    """A recovery trains as the plan says, for fewer epochs, from a lower rate down to nothing."""
+    recovery = recovery_plan(PLAN.training, 2)
+    assert recovery.epochs == 2
+    assert recovery.lr < PLAN.training.lr
+    assert recovery.schedule.name == "cosine"
+    assert recovery.batch_size == PLAN.training.batch_size
+
+
+def test_majority_share_is_what_guessing_reaches() -> None:
+    """The commonest class of the validation split, always guessed, is right as often as the facts say."""
+    facts = data_facts(PLAN.dataset)
+    labels = load_data(PLAN.dataset).validation.labels
+    assert facts.majority_share == max(float((labels == number).double().mean()) for number in range(10))
+    assert facts.input_shape == (1, 8, 8)
+    assert facts.classes[3] == "line 3"

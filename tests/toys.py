@@ -1,0 +1,100 @@
+"""Toys: data sets and networks as a user would write them, good ones and bad ones."""
+
+import sys
+
+import torch
+from torch import Tensor, nn
+
+from beats_search import DataBundle, Split
+
+
+def stripes(count: int = 240, classes: int = 10) -> DataBundle:
+    """Return noisy 8×8 images of which one column or row is bright."""
+    random = torch.Generator().manual_seed(0)
+    labels = torch.arange(count) % classes
+    images = 0.4 * torch.rand(count, 1, 8, 8, generator=random)
+    for image, label in zip(images, labels.tolist(), strict=True):
+        line = image[0, label] if label < 8 else image[0, :, label - 8]
+        line += 0.6
+    third = count // 3
+    return DataBundle(
+        train=Split(inputs=images[:third], labels=labels[:third]),
+        validation=Split(inputs=images[third : 2 * third], labels=labels[third : 2 * third]),
+        test=Split(inputs=images[2 * third :], labels=labels[2 * third :]),
+        classes=tuple(f"line {number}" for number in range(classes)),
+    )
+
+
+def one_class() -> DataBundle:
+    """Return data in which there is nothing to tell apart."""
+    data = stripes()
+    same = Split(inputs=data.train.inputs, labels=torch.zeros_like(data.train.labels))
+    return DataBundle(train=same, validation=data.validation, test=data.test, classes=data.classes)
+
+
+def no_bundle() -> int:
+    """Return something that is no data set."""
+    return 3
+
+
+def net(input_shape: tuple[int, ...], classes: int, width: int = 8) -> nn.Module:
+    """Return a small network."""
+    channels, height, wide = input_shape
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 3, padding=1),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(width * height * wide, classes),
+    )
+
+
+def raises(input_shape: tuple[int, ...], classes: int) -> nn.Module:  # noqa: ARG001 - a model's signature
+    """Fail as a user's code does."""
+    raise RuntimeError("my own\ntrouble")
+
+
+def exits(input_shape: tuple[int, ...], classes: int) -> nn.Module:  # noqa: ARG001 - a model's signature
+    """Leave as a careless user's code does."""
+    sys.exit("bye")
+
+
+def wrong_shape(input_shape: tuple[int, ...], classes: int) -> nn.Module:
+    """Return a network with one class too many."""
+    return net(input_shape, classes + 1)
+
+
+class _Explosive(nn.Module):
+    """Works when it is built and breaks when it is trained."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.training:
+            raise RuntimeError("cannot be trained")
+        logits: Tensor = self.inner(images)
+        return logits
+
+
+def breaks_in_training(input_shape: tuple[int, ...], classes: int) -> nn.Module:
+    """Return a network that raises in training mode."""
+    return _Explosive(net(input_shape, classes))
+
+
+class _Forked(nn.Module):
+    """Takes a way that depends on its data."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.inner(images if float(images.sum()) > 0 else -images)
+        return logits
+
+
+def cannot_be_exported(input_shape: tuple[int, ...], classes: int) -> nn.Module:
+    """Return a network without a static graph."""
+    return _Forked(net(input_shape, classes))
