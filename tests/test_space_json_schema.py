@@ -49,14 +49,14 @@ def test_a_right_space_is_valid(text: str) -> None:
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("name: toy", "nam: toy"),
+        ("name: toy", "naame: toy"),
         ("name: toy", "name: .."),
         ("dataset: digits", "dataset: {choice: [digits]}"),
         ("dataset: digits", "dataset: {name: digits, size: {choice: [4, 8]}}"),
         ("dataset: digits", "dataset: csv"),
         ("model: mlp", "model: mpl"),
         ("model: mlp", "model: cnn"),
-        ("model: mlp", "model: {name: mlp, wdith: 3}"),
+        ("model: mlp", "model: {name: mlp, wiidth: 3}"),
         ("model: mlp", "model: {name: mlp, width: {low: 1}}"),
         ("model: mlp", "model: {name: mlp, width: {choice: []}}"),
         ("model: mlp", "model: {name: mlp, width: {choice: [1, x]}}"),

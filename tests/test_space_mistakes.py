@@ -1,13 +1,17 @@
 """Mistakes in a space file: each is reported once, at its line, with what is allowed."""
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import space_toy
-from space_toy import SMALL, mistakes, read
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from space_toy import SMALL, WHOLE, mistakes, read
 
-from beats_search.records.errors import MissingExtraError
+from beats_search.records.errors import SpaceError
 
 
 @pytest.fixture(autouse=True)
@@ -20,14 +24,17 @@ PRUNING = "{name: channel_pruning, ratio: 0.5}"
 OPEN_PRUNING = "{name: channel_pruning, ratio: {choice: [0, 0.5]}}"
 
 PLAN_MISTAKES = {
-    "key of the file": ("modle: mlp # <-", "unknown key 'modle'; did you mean 'model'? (name, dataset, model"),
+    "key of the file": ("moodel: mlp # <-", "unknown key 'moodel'; did you mean 'model'? (name, dataset, model"),
     "key of a record": ("training:\n  epochs: 2\n  lrr: 1 # <-", "unknown key 'lrr' in training; did you mean 'lr'? ("),
     "key of an inner record": (
         "training:\n  epochs: 2\n  accumulation:\n    windw: 1 # <-",
         "unknown key 'windw' in training.accumulation; did you mean 'window'? (window)",
     ),
     "key that is not built yet": ("search: {workers: 4} # <-", "unknown key 'workers' in search; allowed: (trials, "),
-    "setting": ("model: {name: mlp, wdith: 3} # <-", "unknown setting 'wdith' of model 'mlp'; did you mean 'width'? ("),
+    "setting": (
+        "model: {name: mlp, wiidth: 3} # <-",
+        "unknown setting 'wiidth' of model 'mlp'; did you mean 'width'? (",
+    ),
     "setting of none": ("training:\n  epochs: 1\n  optimizer: {name: adam, x: 1} # <-", "'adam'; there are none"),
     "part": ("model: mpl # <-", "unknown model 'mpl'; did you mean 'mlp'? (cnn, mlp)"),
     "part with settings": (
@@ -92,6 +99,7 @@ PLAN_MISTAKES = {
     "number beyond all bounds": ("seed: 123456789012345678901234567890 # <-", "a whole number has at most 63 bits"),
     "name that is a folder": ("name: .. # <-", "name needs to be 1 to 100 letters, digits, '-', '_' or '.'"),
     "name that is a path": ("name: a/b # <-", "got 'a/b'"),
+    "name that ends in a new line": (r'name: "a\n" # <-', "name needs to be 1 to 100 letters"),
     "name that is a number": ("name: 12 # <-", "name needs text, got 12; put it in quotes"),
 }
 
@@ -201,7 +209,7 @@ SEARCH_MISTAKES = {
     "no trials": ("search: {trials: 0} # <-", "search.trials needs to be at least 1, got 0"),
     "sampler": ("search: {sampler: tep} # <-", "unknown sampler 'tep'; did you mean 'tpe'? (grid, tpe)"),
     "pins that are none": ("reference: mlp # <-", "reference needs a mapping such as {model.width: 64}, got 'mlp'"),
-    "pin of nothing": ("reference: {model.wdith: 3} # <-", "unknown knob 'model.wdith' in reference; there are none"),
+    "pin of nothing": ("reference: {model.wiidth: 3} # <-", "unknown knob 'model.wiidth' in reference; there are none"),
     "pin of a fixed value": (
         "model: {name: mlp, depth: {choice: [1, 2]}, width: 3}\nreference: {model.width: 3} # <-",
         "unknown knob 'model.width' in reference",
@@ -326,46 +334,25 @@ def test_aliases_cannot_make_a_file_huge() -> None:
     assert "more than 20,000 values" in found
 
 
-def _write(folder: Path, name: str, text: str) -> Path:
-    (folder / f"{name}.py").write_text(text)
-    return folder / "space.yaml"
-
-
-@pytest.mark.parametrize(
-    ("source", "words"),
-    [
-        ("1 / 0", "model 'broken_part:net' cannot be loaded: ZeroDivisionError: division by zero"),
-        ("raise SystemExit(3)", "cannot be loaded: SystemExit: 3"),
-        ("def net(:", "cannot be loaded: SyntaxError"),
-        ("def nett(shape, classes): ...", "has no function 'net'; did you mean 'nett'?"),
-    ],
+WORDS = st.sampled_from(
+    ["name", "choice", "low", "high", "log", "step", "mlp", "quantization", "step", "accuracy", "model.width", "<= 5"]
 )
-def test_a_module_of_the_users_own_that_fails_is_a_mistake(
-    source: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whatever happens while a user's module is imported is told at the line of the part."""
-    file = _write(tmp_path, "broken_part", source)
-    monkeypatch.delitem(space_toy.sys.modules, "broken_part", raising=False)
-    (found,) = mistakes(SMALL.replace("mlp", "broken_part:net"), file=file)
-    assert found.startswith(f"{file}:3: ")
-    assert words in found
+VALUES = st.none() | st.booleans() | st.integers(-3, 70) | st.floats(-1, 2) | st.sampled_from([1e300, 2**62]) | WORDS
+STRANGE = st.recursive(VALUES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3))
+PATHS = st.sampled_from([
+    "name", "seed", "dataset", "model", "model.width", "model.dropout", "training", "training.lr", "training.schedule",
+    "training.accumulation", "compression", "compression.0.ratio", "compression.1", "runtime", "runtime.threads",
+    "objectives", "constraints", "reference", "reference.model.width", "search", "search.timeout", "search.sampler",
+])  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "name", ["no_such_module_here:net", "json.no_such_module_here:net", ":net", "a b:net", ".x:net"]
-)
-def test_a_module_that_is_not_there_is_a_mistake_not_a_missing_library(name: str) -> None:
-    """A typo in `module:name` is a mistake in the file; nobody is told to install it."""
-    (found,) = mistakes(SMALL.replace("mlp", f"'{name}'"))
-    assert found.startswith("toy.yaml:3: ")
-    assert "pip install" not in found
-
-
-def test_a_missing_library_alone_is_a_missing_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A right space whose part needs a library says which one, at its line, with an error of its own."""
-    file = _write(tmp_path, "needs_a_library", "import no_such_library\n")
-    monkeypatch.delitem(space_toy.sys.modules, "needs_a_library", raising=False)
-    text = SMALL.replace("mlp", "needs_a_library:net")
-    with pytest.raises(MissingExtraError, match=r"space.yaml:3: .*pip install no_such_library"):
-        read(text, file=file)
-    assert len(mistakes(text + "x: 1\n", file=file)) == 2, "together with mistakes it is one of them"
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
+@given(st.dictionaries(PATHS, STRANGE, min_size=1, max_size=3))
+def test_no_space_is_too_strange(strange: dict[str, Any]) -> None:
+    """Whatever stands wherever in a space, its mistakes are told, or it is read and its text reads the same."""
+    changes = [f"{path}={json.dumps(value)}" for path, value in strange.items()]
+    try:
+        space = read(WHOLE, *changes)
+    except SpaceError:
+        return
+    assert read(space.text).canonical() == space.canonical()

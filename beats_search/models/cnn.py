@@ -1,5 +1,6 @@
 """CNN: images to logits through two convolutions with pooling and one dense layer."""
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -32,15 +33,22 @@ class Cnn:
         if len(input_shape) != 3 or min(input_shape[1:]) < _SMALLEST:  # noqa: PLR2004 - channels, height, width
             raise ValueError(f"cnn needs images (channels, height, width) of at least 4x4 pixels, got {input_shape}")
         channels, height, width = input_shape
+        middle = 2 * self.width
         return nn.Sequential(
-            *_stage(channels, self.width),
-            *_stage(self.width, 2 * self.width),
-            nn.Flatten(),
-            nn.Linear(2 * self.width * (height // 4) * (width // 4), self.dense),
-            nn.ReLU(),
-            nn.Linear(self.dense, classes),
+            OrderedDict(
+                conv1=_convolution(channels, self.width),
+                relu1=nn.ReLU(),
+                pool1=nn.MaxPool2d(2),
+                conv2=_convolution(self.width, middle),
+                relu2=nn.ReLU(),
+                pool2=nn.MaxPool2d(2),
+                flatten=nn.Flatten(),
+                fc1=nn.Linear(middle * (height // 4) * (width // 4), self.dense),
+                relu3=nn.ReLU(),
+                fc2=nn.Linear(self.dense, classes),
+            )
         )
 
 
-def _stage(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
-    return nn.Conv2d(inputs, outputs, kernel_size=3, padding="same"), nn.ReLU(), nn.MaxPool2d(2)
+def _convolution(inputs: int, outputs: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, kernel_size=3, padding="same")

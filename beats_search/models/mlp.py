@@ -1,6 +1,7 @@
 """MLP: flattened inputs to logits through fully connected layers of one width."""
 
 import math
+from collections import OrderedDict
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import final
@@ -26,5 +27,8 @@ class Mlp:
     def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
         """Return an untrained network from (n, *input_shape), of any rank, to logits (n, classes)."""
         widths = (math.prod(input_shape), *(self.width,) * self.depth)
-        hidden = [layer for pair in pairwise(widths) for layer in (nn.Linear(*pair), nn.ReLU())]
-        return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(self.width, classes))
+        layers: dict[str, nn.Module] = {"flatten": nn.Flatten()}
+        for number, (inputs, outputs) in enumerate(pairwise(widths), start=1):
+            layers |= {f"fc{number}": nn.Linear(inputs, outputs), f"relu{number}": nn.ReLU()}
+        layers[f"fc{self.depth + 1}"] = nn.Linear(self.width, classes)
+        return nn.Sequential(OrderedDict(layers))

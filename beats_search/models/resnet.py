@@ -1,5 +1,6 @@
 """ResNet: small images to logits through three stages of residual blocks (He et al. 2016, section 4.2)."""
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import final
 
@@ -30,14 +31,15 @@ class Resnet:
             raise ValueError(f"resnet needs images (channels, height, width), got {input_shape}")
         narrow, middle, wide = self.width, 2 * self.width, 4 * self.width
         return nn.Sequential(
-            *_convolution(input_shape[0], narrow, stride=1),
-            nn.ReLU(),
-            _stage(narrow, narrow, self.blocks, stride=1),
-            _stage(narrow, middle, self.blocks, stride=2),
-            _stage(middle, wide, self.blocks, stride=2),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            nn.Linear(wide, classes),
+            OrderedDict(
+                stem=nn.Sequential(*_convolution(input_shape[0], narrow, stride=1), nn.ReLU()),
+                layer1=_stage(narrow, narrow, self.blocks, stride=1),
+                layer2=_stage(narrow, middle, self.blocks, stride=2),
+                layer3=_stage(middle, wide, self.blocks, stride=2),
+                pool=nn.AdaptiveAvgPool2d(1),
+                flatten=nn.Flatten(),
+                fc=nn.Linear(wide, classes),
+            )
         )
 
 

@@ -64,7 +64,7 @@ def _read_constraint(entry: YamlEntry, reading: Reading) -> Constraint | None:
     if isinstance(written, YamlBroken):
         return None
     value = written.value if isinstance(written, YamlScalar) else None
-    match = re.match(LIMIT, value) if isinstance(value, str) else None
+    match = re.fullmatch(LIMIT, value) if isinstance(value, str) else None
     if match is None or not math.isfinite(float(match[2])):
         example = '">= 0.9"' if entry.key == "accuracy" else '"<= 500"'
         reading.mistake(

@@ -114,24 +114,17 @@ def _report_missing(name: str, place: Place, error: MissingExtraError, reading: 
 
 
 def _report_no_name(written: Yaml, field: Field, reading: Reading) -> None:
-    if isinstance(written, YamlBroken):
-        return
-    needs = f"{field.path} needs {words_for(field.hint)}"
-    if not isinstance(written, YamlMap):
-        reading.mistake(written.place, f"{needs}, got {in_words(written)}")
-        return
-    name = written.entry("name")
-    if name is not None:
-        reading.mistake(name.place, f"{needs} as name, got {in_words(name.value)}")
-    elif {"low", "high"} & set(written.keys):
-        reading.mistake(
-            written.place, f"a range may not stand at {field.path}: it {needs.removeprefix(field.path)[1:]}"
-        )
-    else:
-        _report_nameless(written, needs, reading)
-
-
-def _report_nameless(written: YamlMap, needs: str, reading: Reading) -> None:
-    hints = [plugins.did_you_mean(key, _KEYS) for key in written.keys]
-    hint = next((hint for hint in hints if "did you mean" in hint), "; allowed: (name, choice)")
-    reading.mistake(written.place, f"{needs}, got a mapping without a name{hint}")
+    needs = words_for(field.hint)
+    match written:
+        case YamlBroken():
+            return
+        case YamlMap() if (name := written.entry("name")) is not None:
+            reading.mistake(name.place, f"{field.path} needs {needs} as name, got {in_words(name.value)}")
+        case YamlMap(keys=keys) if {"low", "high"} & set(keys):
+            reading.mistake(written.place, f"a range may not stand at {field.path}: it needs {needs}")
+        case YamlMap(keys=keys):
+            hints = [plugins.did_you_mean(key, _KEYS) for key in keys]
+            hint = next((hint for hint in hints if "did you mean" in hint), "; allowed: (name, choice)")
+            reading.mistake(written.place, f"{field.path} needs {needs}, got a mapping without a name{hint}")
+        case _:
+            reading.mistake(written.place, f"{field.path} needs {needs}, got {in_words(written)}")

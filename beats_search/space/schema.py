@@ -88,7 +88,7 @@ def _read_name(tree: YamlMap, reading: Reading) -> str | None:
         return None
     found = read_open_value(entry.value, _NAME, reading)
     name = found.value if isinstance(found, Leaf) else None
-    if isinstance(name, str) and not re.match(NAME, name):
+    if isinstance(name, str) and not re.fullmatch(NAME, name):
         rule = "name needs to be 1 to 100 letters, digits, '-', '_' or '.', and not '.' or '..'"
         reading.mistake(entry.value.place, f"{rule}, got {quoted(name)}")
     return name if isinstance(name, str) else None
