@@ -23,7 +23,7 @@ from beats_search.training import precision
 from beats_search.training.accuracy import accuracy
 from beats_search.training.devices import find_device
 from beats_search.training.fit import TrainingState, fit
-from beats_search.training.precision import MACS_WORTH_BF16, Numerics, find_numerics
+from beats_search.training.precision import MACS_WORTH_IT, Numerics, find_numerics
 
 CPU = torch.device("cpu")
 PLAN = TrainingPlan(epochs=3, batch_size=16, optimizer=Part(name="sgd"), lr=0.1, device="cpu", precision="fp32")
@@ -266,7 +266,7 @@ def test_precision_is_chosen_by_the_work_in_a_batch(monkeypatch: pytest.MonkeyPa
     """`auto` takes bf16 where the machine has it and a batch holds enough multiply-accumulates."""
     monkeypatch.setattr(precision, "has_bf16", lambda _device: has_bf16)
     model = nn.Sequential(nn.Linear(1000, 1000), nn.ReLU(), nn.Linear(1000, 1000))
-    enough = MACS_WORTH_BF16 // 2_000_000
+    enough = MACS_WORTH_IT // 2_000_000
     assert find_numerics("auto", model, (enough, 1000), CPU).bf16 == has_bf16
     assert not find_numerics("auto", model, (enough - 1, 1000), CPU).bf16
 
@@ -274,7 +274,7 @@ def test_precision_is_chosen_by_the_work_in_a_batch(monkeypatch: pytest.MonkeyPa
 def test_the_work_of_a_convolution_is_counted_per_pixel(monkeypatch: pytest.MonkeyPatch) -> None:
     """A convolution multiplies each weight once per pixel of its output."""
     monkeypatch.setattr(precision, "has_bf16", lambda _device: True)
-    monkeypatch.setattr(precision, "MACS_WORTH_BF16", 7 * (3 * 3 * 2 * 5) * (4 * 6))
+    monkeypatch.setattr(precision, "MACS_WORTH_IT", 7 * (3 * 3 * 2 * 5) * (4 * 6))
     model = nn.Conv2d(2, 5, 3)
     assert find_numerics("auto", model, (7, 2, 6, 8), CPU).bf16
     assert not find_numerics("auto", model, (6, 2, 6, 8), CPU).bf16
@@ -283,8 +283,21 @@ def test_the_work_of_a_convolution_is_counted_per_pixel(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(("asked", "bf16"), [("fp32", False), ("bf16", True)])
 def test_a_precision_that_is_asked_for_is_taken(asked: precision.Precision, *, bf16: bool) -> None:
     """Only `auto` looks at the machine and the model."""
-    assert find_numerics(asked, nn.Linear(2, 2), (1, 2), CPU) == Numerics(bf16=bf16)
-    assert find_numerics(asked, nn.Conv2d(1, 1, 1), (1, 1, 2, 2), CPU) == Numerics(bf16=bf16, channels_last=True)
+    dense, convolution = nn.Linear(2, 2), nn.Conv2d(1, 1, 1)
+    small = Numerics(bf16=bf16, parallel=False)
+    assert find_numerics(asked, dense, (1, 2), CPU) == small
+    assert find_numerics(asked, convolution, (1, 1, 2, 2), CPU) == replace(small, channels_last=True)
+
+
+def test_small_batches_are_computed_on_one_thread() -> None:
+    """Threads are shared out only where a batch holds enough work, and their number is put back after."""
+    model, before = nn.Linear(1000, 1000), torch.get_num_threads()
+    few, many = (find_numerics("fp32", model, (count, 1000), CPU) for count in (1, MACS_WORTH_IT // 1_000_000))
+    with few.threads():
+        assert torch.get_num_threads() == 1
+    with many.threads():
+        assert torch.get_num_threads() == before
+    assert torch.get_num_threads() == before
 
 
 def test_choosing_a_precision_leaves_the_model_alone() -> None:

@@ -82,20 +82,11 @@ def fit(  # noqa: PLR0913 - the three seams are arguments of their own
     """
     device = find_device(plan.device)
     validation = _on(data.validation, device)
-    curve: list[EpochScore] = []
     with _seeded(seed, device) as generator:
         run = _begin(model, data.train, plan, device, generator, pace)
-        for epoch in range(1, plan.epochs + 1):
-            began = perf_counter()
-            train_loss = _train_epoch(run, epoch)
-            reached = accuracy(run.model, validation, run.numerics, pace)
-            curve.append(
-                EpochScore(epoch=epoch, train_loss=train_loss, accuracy=reached, seconds=perf_counter() - began)
-            )
-            checkpoint(TrainingState(epoch=epoch, model=run.model.state_dict()))
-            if not keep_going(curve[-1]):
-                return Trained(model=_at_home(run.model), curve=tuple(curve), stopped_at=epoch)
-    return Trained(model=_at_home(run.model), curve=tuple(curve), stopped_at=None)
+        with run.numerics.threads():
+            curve, stopped_at = _train(run, validation, keep_going, checkpoint)
+    return Trained(model=_at_home(run.model), curve=curve, stopped_at=stopped_at)
 
 
 class _Schedule(Protocol):
@@ -139,6 +130,23 @@ def _begin(
         generator=generator,
         pace=pace,
     )
+
+
+def _train(
+    run: _Run, validation: Split, keep_going: KeepGoing, checkpoint: Checkpoint
+) -> tuple[tuple[EpochScore, ...], int | None]:
+    """Train in place; return the scores, and the epoch after which training was ended, if it was."""
+    curve: list[EpochScore] = []
+    for epoch in range(1, run.plan.epochs + 1):
+        began = perf_counter()
+        train_loss = _train_epoch(run, epoch)
+        reached = accuracy(run.model, validation, run.numerics, run.pace)
+        seconds = perf_counter() - began
+        curve.append(EpochScore(epoch=epoch, train_loss=train_loss, accuracy=reached, seconds=seconds))
+        checkpoint(TrainingState(epoch=epoch, model=run.model.state_dict()))
+        if not keep_going(curve[-1]):
+            return tuple(curve), epoch
+    return tuple(curve), None
 
 
 def _train_epoch(run: _Run, epoch: int) -> float:

@@ -4,8 +4,12 @@ No timing is involved, so that equal plans train equally on equal machines. The 
 measurements of whole training steps on a Zen 4 CPU (avx512_bf16), 1 and 2 threads: channels_last
 was never slower for convolutional networks in float32, and bf16 paid from about 100 million
 multiply-accumulates per batch on (1.1 to 2 times as fast), below which its casts cost what they save.
+A second thread pays from the same size on; below it, it costs a tenth on a quiet machine and, since
+threads wait for each other at every layer, several times the time on a busy one.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Final, Literal, final
@@ -15,8 +19,8 @@ from torch import Tensor, nn
 
 from beats_search.tensors.data import to_float
 
-MACS_WORTH_BF16: Final = 100_000_000
-"""Multiply-accumulates of one forward pass of a batch, from which on `auto` takes bf16."""
+MACS_WORTH_IT: Final = 100_000_000
+"""Multiply-accumulates of one forward pass of a batch, from which on bf16 and further threads pay."""
 
 Precision = Literal["auto", "fp32", "bf16"]
 """As a plan asks for it."""
@@ -29,10 +33,21 @@ _IMAGE_RANK: Final = 4
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Numerics:
-    """How a model is computed: with bf16 autocast or not, with channels in the last place or not."""
+    """How a model is computed: with bf16 autocast, channels in the last place, all threads, or not."""
 
     bf16: bool = False
     channels_last: bool = False
+    parallel: bool = True
+
+    @contextmanager
+    def threads(self) -> Iterator[None]:
+        """Compute what is within on all of torch's threads, or on one, and put their number back after."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(before if self.parallel else 1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
     def prepared(self, model: nn.Module) -> nn.Module:
         """Return the model itself, its convolution weights laid out to match."""
@@ -56,6 +71,7 @@ def find_numerics(
     precision: Precision, model: nn.Module, batch_shape: tuple[int, ...], device: torch.device
 ) -> Numerics:
     """Return how to compute batches of that shape on a device where `model` already is."""
+    large = _macs(model, batch_shape, device) >= MACS_WORTH_IT
     convolves = any(isinstance(layer, nn.Conv2d) for layer in model.modules())
     match precision:
         case "fp32":
@@ -63,8 +79,8 @@ def find_numerics(
         case "bf16":
             bf16 = True
         case "auto":
-            bf16 = has_bf16(device) and _macs(model, batch_shape, device) >= MACS_WORTH_BF16
-    return Numerics(bf16=bf16, channels_last=convolves and device.type in _CHANNELS_LAST)
+            bf16 = large and has_bf16(device)
+    return Numerics(bf16=bf16, channels_last=convolves and device.type in _CHANNELS_LAST, parallel=large)
 
 
 def has_bf16(device: torch.device) -> bool:
