@@ -12,7 +12,7 @@ from beats_search.records.part import Part
 PARTS = [(shelf, name) for shelf in plugins.SHELVES for name in plugins.names(shelf)]
 
 
-@pytest.mark.parametrize(("shelf", "name"), PARTS, ids=lambda value: str(value))
+@pytest.mark.parametrize(("shelf", "name"), PARTS, ids=str)
 def test_every_part_is_a_frozen_dataclass_with_a_summary(shelf: str, name: str) -> None:
     """A part holds its settings frozen and says in one line what it is."""
     part = plugins.settings_class(shelf, name)

@@ -44,7 +44,7 @@ def test_activation_lands_on_its_grid(values: list[float], scale: float, zero_po
     once = grid(torch.tensor(values))
     steps = once / grid.scale + zero_point
     assert torch.allclose(steps, steps.round(), atol=1e-3)
-    assert 0 <= steps.round().min()
+    assert steps.round().min() >= 0
     assert steps.round().max() <= 255
     assert torch.equal(grid(once), once)
 
@@ -138,7 +138,7 @@ def test_every_layer_becomes_an_integer_layer(
 def test_exported_file_runs_on_integer_kernels_only(
     family: str, bench: Bench, settled: Callable[[nn.Module, Tensor], nn.Module], tmp_path: Path
 ) -> None:
-    """onnxruntime's optimized graph has no float Conv, Gemm or MatMul, and decides like the torch model."""
+    """The optimized graph of onnxruntime has no float Conv, Gemm or MatMul, and decides like the torch model."""
     quantized = quantize(_model(family, bench, settled), bench.data.train.inputs)
     engine = OnnxRuntime().deploy(quantized, bench.data.train.inputs[:1], tmp_path / "model.onnx")
     kernels = engine.kernels()

@@ -36,9 +36,7 @@ def deployed(
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 600])
-def test_any_number_of_inputs_gives_the_model_s_logits(
-    deployed: tuple[Runtime, Engine, nn.Module], count: int
-) -> None:
+def test_any_number_of_inputs_gives_the_model_s_logits(deployed: tuple[Runtime, Engine, nn.Module], count: int) -> None:
     """The file takes any batch and computes what the model computes."""
     _, engine, model = deployed
     inputs = torch.rand(count, 1, 8, 8)

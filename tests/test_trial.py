@@ -3,13 +3,13 @@
 import errno
 import hashlib
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
+from toys import stripes
 
 from beats_search.records.errors import SearchEndedError
 from beats_search.records.outcome import Failed, Finished, Stopped
@@ -18,8 +18,8 @@ from beats_search.records.plan import TrainingPlan, TrialPlan
 from beats_search.trial import run as trial_run
 from beats_search.trial.probe import count_macs, deploy_untrained, probe
 from beats_search.trial.recipe import data_facts, load_data, recovery_plan, stage_seed
-from beats_search.trial.run import Reference, run_trial, test_accuracy as measure_test_accuracy
-from toys import stripes
+from beats_search.trial.run import Reference, run_trial
+from beats_search.trial.run import test_accuracy as measure_test_accuracy
 
 PLAN = TrialPlan(
     dataset=Part(name="toys:stripes", settings=(("count", 240), ("classes", 10))),
@@ -41,13 +41,13 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
 
 
 @pytest.fixture(scope="module")
-def small(reference: Reference, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Finished, Path, TrialPlan]]:
+def small(reference: Reference, tmp_path_factory: pytest.TempPathFactory) -> tuple[Finished, Path, TrialPlan]:
     """Return a pruned and quantized trial that finished, with its folder."""
     plan = replace(PLAN, compression=(PRUNED, INT8))
     folder = tmp_path_factory.mktemp("models") / "1"
     outcome = run_trial(plan, folder, reference)
     assert isinstance(outcome, Finished), outcome
-    yield outcome, folder, plan
+    return outcome, folder, plan
 
 
 @pytest.mark.slow
@@ -131,9 +131,7 @@ def test_a_model_that_fails_is_named_with_its_stage(
 @pytest.mark.slow
 def test_a_model_without_a_graph_fails_in_its_export(reference: Reference, tmp_path: Path) -> None:
     """What cannot be exported is trained, and then fails as an export."""
-    plan = replace(
-        PLAN, model=Part(name="toys:cannot_be_exported"), training=replace(PLAN.training, epochs=1)
-    )
+    plan = replace(PLAN, model=Part(name="toys:cannot_be_exported"), training=replace(PLAN.training, epochs=1))
     outcome = run_trial(plan, tmp_path / "1", reference)
     assert isinstance(outcome, Failed)
     assert outcome.stage == "export"

@@ -50,7 +50,7 @@ def run(  # noqa: PLR0913, PLR0917 - the options of the main command
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run in the folder and start anew.")] = False,  # noqa: FBT002 - a flag
     debug: Debug = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Search a space; the same command goes on with an interrupted search."""
+    """Search a space, or go on with its search."""
     from beats_search import app as composition
     from beats_search.cli.display import display
 
@@ -69,7 +69,7 @@ def run(  # noqa: PLR0913, PLR0917 - the options of the main command
 
 @app.command()
 def check(space: Space, changes: Set = None, debug: Debug = False) -> None:  # noqa: FBT002 - a flag
-    """Validate a space, and say how large it is, how fast some of its plans are, and how long it will take."""
+    """Validate a space and estimate its search; trains nothing."""
     from beats_search import app as composition
     from beats_search.cli.tables import print_check
 
@@ -102,7 +102,7 @@ def report(
     ] = None,
     debug: Debug = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Rebuild the page of a run, or compare several runs on one page."""
+    """Rebuild a run's page, or compare runs on one page."""
     from beats_search import app as composition
 
     with _answering(debug=debug):
@@ -116,7 +116,7 @@ def export(
     to: Annotated[Path, typer.Option(metavar="DIR", help="Where the files go.")],
     debug: Debug = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Copy a trial's model to a folder, with its card and a short script that runs it."""
+    """Copy a model with its card and a script that runs it."""
     from beats_search import app as composition
 
     with _answering(debug=debug):
@@ -130,7 +130,7 @@ def replay(
     sampler: Annotated[str, typer.Option(metavar="A,B,C", help="Samplers to compare, with commas between.")],
     debug: Debug = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Compare samplers on a finished run, without training anything."""
+    """Compare samplers on a finished run; trains nothing."""
     from beats_search import app as composition
     from beats_search.cli.tables import print_replay
 
@@ -140,7 +140,7 @@ def replay(
 
 @app.command()
 def parts(debug: Debug = False) -> None:  # noqa: FBT002 - a flag
-    """List every data set, model, optimizer, schedule, technique, runtime and sampler."""
+    """List everything that a space may name."""
     from beats_search import app as composition
     from beats_search.cli.tables import print_parts
 
@@ -150,7 +150,7 @@ def parts(debug: Debug = False) -> None:  # noqa: FBT002 - a flag
 
 @app.command()
 def schema() -> None:
-    """Print the JSON Schema of a space, for editors to complete and check the file."""
+    """Print the JSON Schema of a space, for editors."""
     from beats_search import app as composition
 
     with _answering(debug=False):

@@ -67,7 +67,7 @@ class Picture:
         lines: list[RenderableType] = [Text()]
         rows = front_rows(self._record) if self._record else ()
         if rows:
-            lines += [Text(f"front so far, {len(rows)} of it", style="bold"), front_table(rows[:_MOST_ROWS], with_plans=False), Text()]
+            lines += [Text(f"front so far, {len(rows)} of it", style="bold"), front_table(rows[:_MOST_ROWS]), Text()]
         return Group(*lines, Text(f"▶ {self._doing}", overflow="ellipsis", no_wrap=True), Text(self.status()))
 
     def status(self) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
 
@@ -14,11 +14,9 @@ if TYPE_CHECKING:
     from beats_search.search.replay import ReplayRow
 
 
-def front_table(rows: Sequence["FrontRow"], *, with_plans: bool = True) -> Table:
-    """Return the front as a table, the plan of each member on a line of its own below the values."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("trial", "accuracy", "test", "latency ms", "faster", "size kB"):
-        table.add_column(title, justify="right", no_wrap=True)
+def front_table(rows: Sequence["FrontRow"]) -> Table:
+    """Return the values of a front's members as a table."""
+    table = _table("trial", "accuracy", "test", "latency ms", "faster", "size kB")
     table.add_column("runs as", no_wrap=True)
     for row in rows:
         table.add_row(
@@ -30,17 +28,7 @@ def front_table(rows: Sequence["FrontRow"], *, with_plans: bool = True) -> Table
             f"{row.size_kb:.1f}",
             row.executed_as,
         )
-    if not with_plans:
-        return table
-    whole = Table.grid()
-    whole.add_row(table)
-    whole.add_row("")
-    plans = Table.grid(padding=(0, 2))
-    plans.add_column(justify="right", no_wrap=True)
-    for row in rows:
-        plans.add_row(f"{row.trial:>5}", escape(row.plan))
-    whole.add_row(plans)
-    return whole
+    return table
 
 
 def duration(seconds: float) -> str:
@@ -122,27 +110,46 @@ def _print_rows(console: Console, record: "RunRecord", rows: Sequence["FrontRow"
     console.print(f"{escape(record.name)}: {counts}", highlight=False)
     if rows:
         console.print(front_table(rows))
+        console.print(_plans([(str(row.trial), row.plan) for row in rows]))
 
 
-def _candidates(result: "CheckResult") -> Table:
+def _table(*titles: str) -> Table:
+    """Return a table of numbers without lines."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("latency ms", "faster", "size kB", "a trial"):
+    for title in titles:
         table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("plan", overflow="fold")
-    for candidate in (result.reference, *result.candidates):
-        table.add_row(*_candidate_cells(candidate, is_reference=candidate is result.reference))
     return table
 
 
-def _candidate_cells(candidate: "Candidate", *, is_reference: bool) -> tuple[str, ...]:
+def _plans(plans: Sequence[tuple[str, str]]) -> Table:
+    """Return what the rows of a table stand for, each in a line that may be long."""
+    legend = Table.grid(padding=(0, 2))
+    legend.add_column(justify="right", no_wrap=True, min_width=5)
+    legend.add_row("", "")
+    for name, words in plans:
+        legend.add_row(name, escape(words))
+    return legend
+
+
+def _candidates(result: "CheckResult") -> Group:
     from beats_search.report.words import plan_in_words
 
-    plan = escape(plan_in_words(candidate.plan)) + (" (reference)" if is_reference else "")
+    table = _table("plan", "latency ms", "faster", "size kB", "a trial")
+    names = ["ref", *(str(number) for number, _ in enumerate(result.candidates, start=1))]
+    candidates = (result.reference, *result.candidates)
+    for name, candidate in zip(names, candidates, strict=True):
+        table.add_row(name, *_candidate_cells(candidate))
+    problems = [f": {candidate.problem}" if candidate.problem else "" for candidate in candidates]
+    words = [plan_in_words(candidate.plan) + problem for candidate, problem in zip(candidates, problems, strict=True)]
+    return Group(table, _plans(list(zip(names, words, strict=True))))
+
+
+def _candidate_cells(candidate: "Candidate") -> tuple[str, ...]:
     if candidate.probe is None:
-        return ("", "", "", "", f"{plan}: {escape(candidate.problem)}")
+        return ("–", "–", "–", "–")
     latency, footprint = candidate.probe.latency, candidate.probe.footprint
     faster = f"{1 / latency.ratio:.1f}×"
-    return (f"{latency.median_ms:.4f}", faster, f"{footprint.size_kb:.1f}", duration(candidate.seconds), plan)
+    return (f"{latency.median_ms:.4f}", faster, f"{footprint.size_kb:.1f}", duration(candidate.seconds))
 
 
 def _half_width(row: "FrontRow") -> float:
