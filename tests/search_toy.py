@@ -13,7 +13,7 @@ from beats_search.records.plan import TrainingPlan, TrialPlan
 from beats_search.records.search_plan import SearchPlan
 from beats_search.search.domain import Domain, domain_of
 from beats_search.search.ledger import Ledger
-from beats_search.search.reading import RunFacts
+from beats_search.search.reading import RunFacts, read_run
 from beats_search.search.study import Ending, Problem, search
 from beats_search.space.knobs import Block, Choice, Items, Leaf, PartNode, Range, SearchSpace
 
@@ -138,6 +138,15 @@ class Trials:
         return outcome_of(plan)
 
 
+class Death(BaseException):
+    """Ends a search at once: no handler of the package knows it."""
+
+
+def die() -> None:
+    """End the process, as far as a test in the same process can."""
+    raise Death
+
+
 def interrupt() -> None:
     """Press Ctrl-C."""
     raise KeyboardInterrupt
@@ -170,6 +179,11 @@ def _template(seed: int) -> bytes:
         path = Path(folder) / "study.db"
         Ledger.create(path, facts(seed)).close()
         return path.read_bytes()
+
+
+def plans_of(path: Path) -> list[TrialPlan]:
+    """Return the plans that ran, in the order of their numbers."""
+    return [trial.plan for trial in read_run(path).trials]
 
 
 def sit(

@@ -10,7 +10,21 @@ from pathlib import Path
 
 import optuna
 import pytest
-from search_toy import REFERENCE, Trials, budget, facts, finished, interrupt, new_ledger, outcome_of, problem, sit
+from search_toy import (
+    REFERENCE,
+    Death,
+    Trials,
+    budget,
+    die,
+    facts,
+    finished,
+    interrupt,
+    new_ledger,
+    outcome_of,
+    plans_of,
+    problem,
+    sit,
+)
 
 from beats_search.records.errors import NothingFinishedError, SearchEndedError
 from beats_search.records.event import Began, Ended, Reclaimed, Repeated
@@ -18,16 +32,13 @@ from beats_search.records.outcome import Failed, Finished, Stopped, TrialOutcome
 from beats_search.records.plan import TrialPlan
 from beats_search.search.ledger import Ledger
 from beats_search.search.reading import read_run
-from beats_search.search.study import Ending, search
+from beats_search.search.study import PATIENCE, Ending, search
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
+    """Return where a study may be."""
     return tmp_path / "study.db"
-
-
-def plans_of(path: Path) -> list[TrialPlan]:
-    return [trial.plan for trial in read_run(path).trials]
 
 
 def test_the_reference_runs_first_as_trial_0(path: Path) -> None:
@@ -58,7 +69,7 @@ def test_every_outcome_is_read_back_as_it_was(path: Path) -> None:
 def test_a_known_plan_is_not_run_again(path: Path) -> None:
     """Every plan runs once; repeats are counted and reported with the trial that answered them."""
     trials = Trials()
-    _, events = sit(path, budget(10), trials, continuous=False)
+    _, events = sit(path, budget(8), trials, continuous=False)
     repeats = [event for event in events if isinstance(event, Repeated)]
     assert len({plan.fingerprint() for plan in trials.plans}) == len(trials.plans)
     assert read_run(path).duplicates == len(repeats) > 0
@@ -76,9 +87,19 @@ def test_repeats_in_a_row_end_the_search(path: Path, monkeypatch: pytest.MonkeyP
     sampler = optuna.samplers.RandomSampler
     monkeypatch.setattr("beats_search.search.samplers.random_search.RandomSampler", lambda seed: sampler(seed=seed * 0))
     monkeypatch.setattr("beats_search.search.study.STALLED", 7)
+    monkeypatch.setattr("beats_search.search.study.PATIENCE", 99)
     ending, events = sit(path, budget(5))
     assert ending is Ending.STALLED
     assert sum(isinstance(event, Repeated) for event in events) == 7
+
+
+def test_a_sampler_that_repeats_itself_is_helped_out(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a few repeats in a row proposals are random, so that the budget is spent on new plans."""
+    sampler = optuna.samplers.RandomSampler
+    monkeypatch.setattr("beats_search.search.samplers.tpe.TPESampler", lambda **_: sampler(seed=0))
+    ending, _ = sit(path, budget(4, "tpe"))
+    assert ending is Ending.TRIALS
+    assert read_run(path).duplicates == 2 * PATIENCE
 
 
 def test_no_trial_begins_after_the_time_is_spent(path: Path) -> None:
@@ -113,7 +134,7 @@ def test_events_tell_what_happens_in_order(path: Path) -> None:
 
 @pytest.mark.parametrize("call", [1, 2, 5])
 def test_ctrl_c_is_an_ending_that_loses_nothing(path: Path, call: int) -> None:
-    """After Ctrl-C in any trial the same command runs that plan again and ends with the plans of an uninterrupted run."""
+    """After Ctrl-C the same command runs the plan again, and ends with the plans of an uninterrupted run."""
     ending, _ = sit(path, budget(7), Trials({call: interrupt}))
     assert ending is Ending.INTERRUPTED
     assert len(read_run(path).trials) == call - 1
@@ -146,7 +167,7 @@ sit(Path(sys.argv[1]), budget(6), Trials({int(sys.argv[2]): lambda: os.kill(os.g
 
 def test_a_killed_process_loses_nothing(path: Path) -> None:
     """What a killed process left running is reported, runs again, and changes no plan."""
-    killed = subprocess.run(  # noqa: S603 - our own interpreter and script
+    killed = subprocess.run(
         [sys.executable, "-c", KILLED, str(path), "4"],
         check=False,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
@@ -158,18 +179,10 @@ def test_a_killed_process_loses_nothing(path: Path) -> None:
     assert plans_of(path) == plans_of(path.with_name("whole.db"))
 
 
-class _Death(BaseException):
-    """Ends a search without any of its code running, as far as a test in the same process can."""
-
-
-def die() -> None:
-    raise _Death
-
-
 def test_a_plan_that_kills_twice_has_failed(path: Path) -> None:
     """A plan during which the process ended twice is a failure, so that the search can go on without it."""
     for _ in range(2):
-        with pytest.raises(_Death):
+        with pytest.raises(Death):
             sit(path, budget(6), Trials({3 if not path.exists() else 1: die}))
     sit(path, budget(6))
     failed = [

@@ -15,7 +15,6 @@ from beats_search.records.outcome import outcome_from_plain
 from beats_search.records.plain import from_plain
 from beats_search.records.plan import TrialPlan
 from beats_search.records.run import TrialRecord
-from beats_search.search.domain import Params
 
 REFERENCE: Final = 0
 """The number of the reference."""
@@ -29,7 +28,6 @@ class Lost:
     """A trial that was cut off before it had an outcome."""
 
     number: int
-    params: Params
     fingerprint: str
     loss: Loss
 
@@ -39,7 +37,8 @@ class Account:
     """What a search knows, kept up to date as trials are told.
 
     `drawn` are the fingerprints of all plans of the space that have an answer; `proposals` counts
-    what samplers have proposed, second attempts apart.
+    what samplers have proposed, second attempts apart; `streak` counts repeats since the last trial
+    that ran.
     """
 
     records: dict[int, TrialRecord] = field(default_factory=dict)
@@ -48,6 +47,7 @@ class Account:
     lost: list[Lost] = field(default_factory=list)
     retried: set[int] = field(default_factory=set)
     duplicates: int = 0
+    streak: int = 0
     proposals: int = 0
 
     def proposed(self, retry_of: int | None) -> None:
@@ -62,12 +62,14 @@ class Account:
         fingerprint = record.plan.fingerprint()
         self.records[record.number] = record
         self.known[fingerprint] = record
+        self.streak = 0
         if record.number != REFERENCE:
             self.drawn.add(fingerprint)
 
     def repeated(self, of: int) -> None:
         """Count a proposal that repeated the plan of trial `of`."""
         self.duplicates += 1
+        self.streak += 1
         self.drawn.add(self.records[of].plan.fingerprint())
 
     def to_retry(self) -> Lost | None:
@@ -102,8 +104,7 @@ def plan_of(trial: Trial | FrozenTrial) -> TrialPlan:
 
 
 def _lost(trial: FrozenTrial) -> Lost:
-    fingerprint = plan_of(trial).fingerprint()
-    return Lost(number=trial.number, params=trial.params, fingerprint=fingerprint, loss=trial.user_attrs["lost"])
+    return Lost(number=trial.number, fingerprint=plan_of(trial).fingerprint(), loss=trial.user_attrs["lost"])
 
 
 def record_of(trial: Trial | FrozenTrial) -> TrialRecord:

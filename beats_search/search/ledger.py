@@ -13,14 +13,14 @@ from typing import Final, Self, final
 import optuna
 from optuna import Study, Trial
 from optuna.samplers import BaseSampler, RandomSampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from beats_search.records.errors import CommandError
 from beats_search.records.outcome import Failed, Finished, Stopped, TrialOutcome, outcome_from_plain
 from beats_search.records.plain import tagged, to_plain
 from beats_search.records.plan import TrialPlan
 from beats_search.records.run import RunRecord, TrialRecord
-from beats_search.search.account import REFERENCE, Account, Loss, plan_of, read_account, record_of
+from beats_search.search.account import REFERENCE, Account, Loss, Lost, plan_of, read_account, record_of
 from beats_search.search.lock import Lock
 from beats_search.search.reading import MARK, SCHEMA, RunFacts, read_study, run_record
 from beats_search.search.storage import (
@@ -118,18 +118,34 @@ class Ledger:
         trial.set_user_attr("running", True)  # noqa: FBT003 - Optuna's signature
         return trial
 
-    def ask(self, sampler: BaseSampler, retry_of: int | None = None) -> Trial:
-        """Return a new trial whose values `sampler` proposes; it may be a second attempt at a lost one."""
+    def ask(self, sampler: BaseSampler) -> Trial:
+        """Return a new trial whose values `sampler` proposes."""
         self._study.sampler = sampler
-        trial = self._study.ask()
-        if retry_of is not None:
-            trial.set_user_attr("retry_of", retry_of)
-        return trial
+        return self._study.ask()
 
     def begin(self, trial: Trial, plan: TrialPlan) -> None:
         """Note that a trial begins to run, so that its plan survives the process."""
         trial.set_user_attr("plan", to_plain(plan))
-        self.account.proposed(trial.user_attrs.get("retry_of"))
+        self.account.proposed(None)
+
+    def retry(self, lost: Lost) -> tuple[Trial, TrialPlan]:
+        """Begin a second attempt at a lost trial and return it with its plan.
+
+        It takes over what the sampler had noted on the first one, such as its generation, so that
+        the search goes on as if nothing had happened.
+        """
+        first = self._study.get_trials(deepcopy=False)[lost.number]
+        notes = {key: note for key, note in first.system_attrs.items() if not key.startswith("constraints")}
+        second = create_trial(
+            state=TrialState.RUNNING,
+            params=first.params,
+            distributions=first.distributions,
+            system_attrs=notes,
+            user_attrs={"plan": first.user_attrs["plan"], "retry_of": lost.number},
+        )
+        self._study.add_trial(second)
+        self.account.proposed(lost.number)
+        return self._reopened(self._study.get_trials(deepcopy=False)[-1]), plan_of(first)
 
     def tell(self, trial: Trial, outcome: TrialOutcome, *, began_s: float, seconds: float) -> TrialRecord:
         """Note how a trial ended and return it as a record. The outcome is written before the state."""
@@ -147,7 +163,7 @@ class Ledger:
         """Answer a proposal from a trial with the same plan."""
         self._constrain(trial, known.outcome)
         trial.set_user_attr("duplicate_of", known.number)
-        self.account.proposed(trial.user_attrs.get("retry_of"))
+        self.account.proposed(None)
         self.account.repeated(known.number)
         self._finish(trial, known.outcome)
 

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Final
 
 from optuna import Trial
+from optuna.samplers import BaseSampler
 
 from beats_search import plugins
 from beats_search.records.errors import NothingFinishedError
@@ -19,12 +20,16 @@ from beats_search.records.search_plan import SearchPlan
 from beats_search.search.account import REFERENCE
 from beats_search.search.domain import Domain
 from beats_search.search.ledger import Ledger
-from beats_search.search.proposal import Asked, Given, SamplerPart
+from beats_search.search.proposal import Asked, SamplerPart
 from beats_search.search.reading import RunFacts
+from beats_search.search.samplers.random_search import RandomSearch
 from beats_search.search.storage import is_disk_failure, kept
 
+PATIENCE: Final = 5
+"""After so many repeated proposals in a row they are drawn at random, until one is new."""
+
 STALLED: Final = 60
-"""So many repeated proposals in a row end a search: a sampler that proposes nothing else has converged."""
+"""So many repeated proposals in a row end a search: hardly anything can be left, and each costs a write."""
 
 
 class Ending(Enum):
@@ -32,7 +37,7 @@ class Ending(Enum):
 
     TRIALS = "the budget of trials is spent"
     TIME = "the budget of time is spent"
-    EXHAUSTED = "every plan of this space was tried"
+    EXHAUSTED = "there is no plan left to try"
     STALLED = f"{STALLED} proposals in a row repeated plans that were tried already"
     INTERRUPTED = "interrupted; the same command goes on"
 
@@ -102,19 +107,30 @@ def _search(sitting: _Sitting) -> Ending:
     _reference(sitting)
     repeats = 0
     while (ending := _spent(sitting, repeats)) is None:
-        trial = _ask(sitting)
-        if trial is None:
+        lost = sitting.ledger.account.to_retry()
+        if lost is not None:
+            _run(sitting, *sitting.ledger.retry(lost))
+            continue
+        sampler = _next_sampler(sitting)
+        if sampler is None:
             return Ending.EXHAUSTED
-        plan = sitting.problem.domain.draw(Asked(trial))
-        known = sitting.ledger.account.known.get(plan.fingerprint())
-        if known is None:
-            sitting.ledger.begin(trial, plan)
-            _run(sitting, trial, plan)
-        else:
-            sitting.ledger.repeat(trial, known)
-            sitting.notify(Repeated(number=trial.number, of=known.number))
-        repeats = 0 if known is None else repeats + 1
+        repeats = 0 if _propose(sitting, sampler) else repeats + 1
     return ending
+
+
+def _propose(sitting: _Sitting, sampler: BaseSampler) -> bool:
+    """Let a sampler propose a plan, and run it unless it is known; tell whether it ran."""
+    ledger = sitting.ledger
+    trial = ledger.ask(sampler)
+    plan = sitting.problem.domain.draw(Asked(trial))
+    known = ledger.account.known.get(plan.fingerprint())
+    if known is None:
+        ledger.begin(trial, plan)
+        _run(sitting, trial, plan)
+        return True
+    ledger.repeat(trial, known)
+    sitting.notify(Repeated(number=trial.number, of=known.number))
+    return False
 
 
 def _reclaim(sitting: _Sitting) -> None:
@@ -157,14 +173,10 @@ def _spent(sitting: _Sitting, repeats: int) -> Ending | None:
     return Ending.STALLED if repeats >= STALLED else None
 
 
-def _ask(sitting: _Sitting) -> Trial | None:
-    """Return the next proposal, first of all a trial that was cut off; None when the sampler has no more."""
-    ledger, domain = sitting.ledger, sitting.problem.domain
-    lost = ledger.account.to_retry()
-    if lost is not None:
-        return ledger.ask(Given(domain, lost.params), retry_of=lost.number)
-    sampler = sitting.sampler.make(ledger.facts.seed, ledger.account.proposals, domain)
-    return None if sampler is None else ledger.ask(sampler)
+def _next_sampler(sitting: _Sitting) -> BaseSampler | None:
+    account = sitting.ledger.account
+    part = sitting.sampler if account.streak < PATIENCE else RandomSearch()
+    return part.make(sitting.ledger.facts.seed, account.proposals, sitting.problem.domain)
 
 
 def _run(sitting: _Sitting, trial: Trial, plan: TrialPlan) -> TrialRecord:

@@ -7,6 +7,7 @@ import optuna
 from optuna import Study
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from beats_search.search.domain import Domain, Params, value_at
@@ -19,9 +20,11 @@ __all__ = ["Gp"]
 class Gp:
     """Models each objective by a Gaussian process and proposes the most expected gain in hypervolume.
 
-    The first `startup` trials are random. A proposal takes around a second. A conditional knob that
-    a trial leaves unused counts as its middle value, so that it tells the model nothing. (Optuna's
-    GPSampler by itself draws conditional knobs at random.)
+    The first `startup` trials are random. A proposal takes around a second. Stopped and failed trials
+    count as the worst seen in everything, so that the model learns to avoid them. A conditional knob
+    that a trial leaves unused counts as its middle value, so that it tells the model nothing.
+    (Optuna's GPSampler by itself forgets such trials, proposes their plans for ever, and draws
+    conditional knobs at random.)
     """
 
     startup: int = 10
@@ -55,11 +58,15 @@ class _Filled(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         del trial
-        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        told = [trial for trial in study.get_trials(deepcopy=False) if trial.params and trial.state.is_finished()]
+        complete = [trial for trial in told if trial.state is TrialState.COMPLETE]
         if len(complete) < self._startup:
             return {}
+        bad = [trial for trial in told if trial.state is not TrialState.COMPLETE and "outcome" in trial.user_attrs]
         copy = optuna.create_study(directions=study.directions, sampler=self._model)
-        copy.add_trials([self._filled(trial) for trial in complete])
+        copy.add_trials([self._filled(trial, trial.values, trial.constraints) for trial in complete])
+        values, constraints = _worst(complete, study.directions)
+        copy.add_trials([self._filled(trial, values, constraints) for trial in bad])
         return copy.ask(search_space).params
 
     def sample_independent(
@@ -67,10 +74,18 @@ class _Filled(BaseSampler):
     ) -> Any:  # noqa: ANN401 - Optuna's signature
         return self._random.sample_independent(study, trial, param_name, param_distribution)
 
-    def _filled(self, trial: FrozenTrial) -> FrozenTrial:
+    def _filled(self, trial: FrozenTrial, values: list[float], constraints: dict[str, float]) -> FrozenTrial:
         return create_trial(
             params={path: trial.params.get(path, self._middle[path]) for path in self._distributions},
             distributions=self._distributions,
-            values=trial.values,
-            constraints=trial.constraints,
+            values=values,
+            constraints=constraints,
         )
+
+
+def _worst(complete: list[FrozenTrial], directions: list[StudyDirection]) -> tuple[list[float], dict[str, float]]:
+    """Return the worst value of each objective and the greatest violation of each limit."""
+    columns = zip(directions, zip(*(trial.values for trial in complete), strict=True), strict=True)
+    values = [min(column) if direction is StudyDirection.MAXIMIZE else max(column) for direction, column in columns]
+    names = complete[0].constraints
+    return values, {name: max(trial.constraints[name] for trial in complete) for name in names}

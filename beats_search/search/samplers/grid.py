@@ -14,6 +14,7 @@ from beats_search.search.proposal import Given
 
 __all__ = ["Grid"]
 
+_FINEST: Final = 1000
 _MOST: Final = 200_000
 
 
@@ -21,15 +22,16 @@ _MOST: Final = 200_000
 class Grid:
     """Tries every plan once, with `points` values a range, in an order shuffled by the seed.
 
-    The shuffle spreads a grid that is cut short by its budget over the whole space.
+    The shuffle spreads a grid that is cut short by its budget over the whole space. In a run that
+    another sampler began, the grid goes on where it would be after as many proposals.
     """
 
     points: int = 5
 
     def __post_init__(self) -> None:
-        """Refuse a grid without points."""
-        if self.points < 1:
-            raise ValueError(f"grid.points needs to be at least 1, got {self.points}")
+        """Refuse a grid without points, or finer than anyone could walk."""
+        if not 1 <= self.points <= _FINEST:
+            raise ValueError(f"grid.points needs to be at least 1 and at most {_FINEST}, got {self.points}")
 
     def make(self, seed: int, number: int, domain: Domain) -> BaseSampler | None:
         """Return the sampler of one proposal, None after the last; CommandError for a grid beyond all budgets."""
