@@ -210,7 +210,8 @@ def replay(folder: Path, samplers: Sequence[str]) -> tuple["ReplayRow", ...]:
     from beats_search.space.schema import read_space
 
     record = read_record(folder)
-    space = read_space(read_facts(study_file(folder)).space_text, file=folder / "space.yaml")
+    facts = read_facts(study_file(folder))
+    space = read_space(facts.space_text, file=Path(facts.space_file))
     unknown = [name for name in samplers if name not in plugins.names("samplers")]
     if unknown or not samplers:
         some = ", ".join(unknown) or "none"
@@ -268,6 +269,7 @@ def _open_ledger(space: "SearchSpace", folder: Path) -> "Ledger":
         name=space.name,
         seed=space.seed,
         space_text=space.text,
+        space_file=str(Path(space.file).resolve()),
         space_canonical=space.canonical(),
         objectives=space.objectives,
         constraints=space.constraints,

@@ -75,6 +75,7 @@ def facts(seed: int = 0, reference: TrialPlan = REFERENCE) -> RunFacts:
         name="toy",
         seed=seed,
         space_text="name: toy",
+        space_file="/somewhere/toy.yaml",
         space_canonical="{}",
         objectives=OBJECTIVES,
         constraints=(LIMIT,),

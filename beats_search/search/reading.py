@@ -29,12 +29,14 @@ SCHEMA: Final = 1
 class RunFacts:
     """What is known of a run before its first trial; nothing of it changes later.
 
-    `space_text` is the space as the user wrote it, `space_canonical` its form for comparison.
+    `space_text` is the space as it was run, `space_file` the path that its relative paths and modules
+    start from, `space_canonical` its form for comparison.
     """
 
     name: str
     seed: int
     space_text: str
+    space_file: str
     space_canonical: str
     objectives: tuple[Objective, ...]
     constraints: tuple[Constraint, ...]

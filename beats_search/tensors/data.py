@@ -92,10 +92,12 @@ def _check_split(name: str, split: Split, input_shape: tuple[int, ...], classes:
     if not len(split):
         raise ValueError(f"the {name} split needs at least one input, got none")
     if tuple(split.inputs.shape[1:]) != input_shape:
-        raise ValueError(f"inputs need one shape, got {input_shape} to train and {tuple(split.inputs.shape[1:])} in {name}")
+        own = tuple(split.inputs.shape[1:])
+        raise ValueError(f"inputs need one shape, got {input_shape} to train and {own} in {name}")
     low, high = int(split.labels.min()), int(split.labels.max())
     if low < 0 or high >= classes:
-        raise ValueError(f"labels of the {name} split need to be in 0…{classes - 1} ({classes} classes), got {low}…{high}")
+        rule = f"labels of the {name} split need to be in 0…{classes - 1} ({classes} classes)"
+        raise ValueError(f"{rule}, got {low}…{high}")
     if split.inputs.is_floating_point() and not bool(split.inputs.isfinite().all()):
         raise ValueError(f"inputs of the {name} split need to be finite numbers, got NaN or infinity")
 
