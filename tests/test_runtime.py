@@ -10,6 +10,9 @@ import torch
 from torch import nn
 
 from beats_search import plugins
+from beats_search.compression.quantization import quantize
+from beats_search.measuring.latency import measure_latency
+from beats_search.measuring.machine import describe_machine
 from beats_search.records.part import Part
 from beats_search.tensors.network import with_preprocess
 from beats_search.tensors.seams import Bench, Engine, Runtime
@@ -97,3 +100,20 @@ def test_nonsense_is_refused(settings: dict[str, int]) -> None:
     """A call by no thread or of no input is refused."""
     with pytest.raises(ValueError, match="at least 1"):
         plugins.settings_class("runtimes", "onnxruntime")(**settings)
+
+
+def _has_int8_instructions() -> bool:
+    facts = describe_machine()["instructions"].split(", ")
+    return bool({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"} & set(facts))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not _has_int8_instructions(), reason="this processor has no instructions for int8 products")
+def test_int8_is_faster_where_the_network_is_wide(bench: Bench, tmp_path: Path) -> None:
+    """For the widest network of the quick start, integer kernels take less time than float ones."""
+    runtime: Runtime = plugins.make("runtimes", Part(name="onnxruntime", settings=(("batch_size", 16),)))
+    model, example = _model(bench, width=64), bench.data.train.inputs[:1]
+    wide = runtime.deploy(model, example, tmp_path / "float.onnx")
+    integer = runtime.deploy(quantize(model, bench.data.train.inputs), example, tmp_path / "int8.onnx")
+    latency = measure_latency(integer.open, wide.open)
+    assert latency.ratio_interval.high < 1
