@@ -49,12 +49,15 @@ class Picture:
         self._space = space
         self._clock = clock
         self._began = clock()
+        self._before = 0.0
         self._record: RunRecord | None = None
         self._doing = "reading data and timing the reference"
         self._ran = 0
 
     def note(self, event: Event, record: RunRecord) -> None:
         """Take in an event and the run as it stands after it."""
+        if self._record is None:
+            self._before = record.seconds  # of earlier sittings
         self._record = record
         self._ran += isinstance(event, Ended)
         if isinstance(event, Began):
@@ -67,7 +70,8 @@ class Picture:
         lines: list[RenderableType] = [Text()]
         rows = front_rows(self._record) if self._record else ()
         if rows:
-            lines += [Text(f"front so far, {len(rows)} of it", style="bold"), front_table(rows[:_MOST_ROWS]), Text()]
+            title = Text(f"front so far: {len(rows)} models", style="bold")
+            lines += [title, front_table(rows[:_MOST_ROWS]), Text()]
         return Group(*lines, Text(f"▶ {self._doing}", overflow="ellipsis", no_wrap=True), Text(self.status()))
 
     def status(self) -> str:
@@ -76,7 +80,7 @@ class Picture:
         done = len(record.trials) if record else 0
         pace = f" · {self._ran * _SECONDS_PER_HOUR / elapsed:.0f} trials/hour" if self._ran else ""
         repeats = f" · {record.duplicates} repeats answered" if record and record.duplicates else ""
-        spent = f" · {duration(elapsed)}"
+        spent = f" · {duration(self._before + elapsed)}"
         left = f" of {duration(budget.timeout)}" if budget.timeout else ""
         return f"{self._space.name}: {done} of {budget.trials} trials{spent}{left}{pace}{repeats}"
 
@@ -99,10 +103,14 @@ def _ended(record: TrialRecord) -> str:
     head = f"trial {record.number:>3} "
     match record.outcome:
         case Finished() as found:
-            speed = f"{1 / found.latency.ratio:>5.1f}× faster" if record.number else "    reference"
-            values = f"accuracy {found.accuracy:.4f}  {found.latency.median_ms:9.4f} ms {speed}"
+            speed = _speed(found.latency.ratio) if record.number else "reference"
+            values = f"accuracy {found.accuracy:.4f}  {found.latency.median_ms:9.4f} ms  {speed:>13}"
             return f"{head} {values}  {found.footprint.size_kb:8.1f} kB  {found.executed_as}  ({record.seconds:.0f} s)"
         case Stopped(epoch=epoch, reason=reason):
             return f"{head} stopped after epoch {epoch}: {reason}"
         case Failed(stage=stage, reason=reason):
             return f"{head} failed in {stage}: {reason}"
+
+
+def _speed(ratio: float) -> str:
+    return f"{1 / ratio:.1f}× faster" if ratio <= 1 else f"{ratio:.1f}× slower"
