@@ -5,7 +5,6 @@ The only module that sees every layer. Heavy libraries load in the function that
 
 import contextlib
 import json
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,22 +17,25 @@ from beats_search.records.errors import BeatsError, CommandError, NothingFinishe
 from beats_search.records.event import Ended, Event, Notify
 from beats_search.records.outcome import Finished, TrialOutcome
 from beats_search.records.plan import TrialPlan
-from beats_search.records.run import RunRecord
-from beats_search.search.folder import model_file, prepare_folder, study_file
+from beats_search.records.run import REFERENCE, RunRecord
+from beats_search.search.folder import check_folder, clear_folder, model_file, study_file, tidy_folder
 
 if TYPE_CHECKING:
     from beats_search.report.tables import FrontRow
     from beats_search.search.ledger import Ledger
+    from beats_search.search.reading import RunFacts
     from beats_search.search.replay import ReplayRow
-    from beats_search.search.study import Problem
     from beats_search.space.knobs import SearchSpace
     from beats_search.trial.probe import Probe
+    from beats_search.trial.recipe import DataFacts
     from beats_search.trial.run import Reference
 
 Watch: TypeAlias = Callable[[Event, RunRecord], None]
 """Called with each event of a search and the run as it stands after it."""
 
 _REFERENCE_MARGIN: Final = 1.1
+_PAGE_EVERY_S: Final = 30.0
+_TIMED_ON: Final = ("processor", "instructions", "onnxruntime")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,36 +85,36 @@ class CheckResult:
         return sum(seconds) / len(seconds) if seconds else 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PartLine:
-    """A part on its shelf, in one line."""
-
-    shelf: str
-    name: str
-    summary: str
-
-
 def run(request: RunRequest, watch: Watch = lambda _event, _record: None) -> RunResult:
     """Search a space, or go on with its search, and leave front, models and page in the run folder.
 
     Raises SpaceError, CommandError, MissingExtraError, NothingFinishedError or SearchEndedError;
     after the last two, what had finished is kept and reported.
     """
-    from beats_search.search.study import Ending, search
+    from beats_search.search.domain import domain_of
+    from beats_search.search.study import Ending, Problem, search
 
     space = read(request.space, request.changes)
     folder = request.out or Path("reports") / space.name
-    prepare_folder(folder, fresh=request.fresh)
-    with _open_ledger(space, folder) as ledger, _problem(space, ledger, folder) as problem:
-        try:
-            ending = search(problem, ledger, space.search, _saving(ledger, folder, watch))
-        except (NothingFinishedError, SearchEndedError) as error:
-            with contextlib.suppress(BeatsError, OSError):
-                _conclude(ledger, folder)
-            if not ledger.run_record().finished():
-                raise NothingFinishedError(str(error)) from error
-            raise
-        record = _conclude(ledger, folder)
+    check_folder(folder, fresh=request.fresh)
+    with _first_look(space) as (reference, paired, data):
+        if request.fresh:
+            clear_folder(folder)
+        with _open_ledger(space, folder, reference, data) as ledger:
+            problem = Problem(
+                domain=domain_of(space),
+                run_trial=_trials_of(ledger, folder, paired),
+                reference_point=_reference_point(space, data),
+            )
+            try:
+                ending = search(problem, ledger, space.search, _saving(ledger, folder, watch))
+            except (NothingFinishedError, SearchEndedError) as error:
+                with contextlib.suppress(BeatsError, OSError):
+                    _conclude(ledger, folder)
+                if not ledger.run_record().finished():
+                    raise NothingFinishedError(str(error)) from error
+                raise
+            record = _conclude(ledger, folder)
     return RunResult(folder=folder, record=record, ending=ending.value, interrupted=ending is Ending.INTERRUPTED)
 
 
@@ -135,14 +137,11 @@ def check(path: Path, changes: Sequence[str] = (), *, samples: int = 6) -> Check
     """Validate a space and probe the reference and some random plans of it; trains nothing."""
     from beats_search.search.domain import domain_of
     from beats_search.search.sample import sample_plans
-    from beats_search.space.draw import knob_in_words, reference_plan
-    from beats_search.trial.probe import count_macs
+    from beats_search.space.draw import knob_in_words
 
     space = read(path, changes)
     domain = domain_of(space)
-    with _as_command_error(space):
-        reference = reference_plan(space, count_macs)
-    with _untrained_reference(reference, None) as paired:
+    with _first_look(space) as (reference, paired, _):
         return CheckResult(
             space=space,
             plans=domain.count,
@@ -193,12 +192,18 @@ def export(folder: Path, number: int, to: Path) -> tuple[Path, ...]:
     model = model_file(folder, number)
     if not model.exists():
         raise CommandError(f"{model} is gone; run the same plan again with --fresh to make it")
-    files = (to / "model.onnx", to / "card.json", to / "run.py")
+    contents = {
+        to / "model.onnx": model.read_bytes(),
+        to / "card.json": json.dumps(dict(card(record, *finished[number])), indent=2).encode(),
+        to / "run.py": RUN_SCRIPT.encode(),
+    }
+    taken = [str(path) for path, content in contents.items() if path.exists() and path.read_bytes() != content]
+    if taken:
+        raise CommandError(f"export would overwrite {', '.join(taken)}; --to names another folder")
     to.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(model, files[0])
-    files[1].write_text(json.dumps(card(record, *finished[number]), indent=2), encoding="utf-8")
-    files[2].write_text(RUN_SCRIPT, encoding="utf-8")
-    return files
+    for path, content in contents.items():
+        path.write_bytes(content)
+    return tuple(contents)
 
 
 def replay(folder: Path, samplers: Sequence[str]) -> tuple["ReplayRow", ...]:
@@ -219,13 +224,9 @@ def replay(folder: Path, samplers: Sequence[str]) -> tuple["ReplayRow", ...]:
     return replay_run(record, domain_of(space), [Part(name=name) for name in samplers])
 
 
-def parts() -> tuple[PartLine, ...]:
+def parts() -> tuple[plugins.PartLine, ...]:
     """Return every part of every shelf with one line on what it is."""
-    return tuple(
-        PartLine(shelf=shelf, name=name, summary=plugins.summary(shelf, name))
-        for shelf in plugins.SHELVES
-        for name in plugins.names(shelf)
-    )
+    return plugins.all_parts()
 
 
 def schema() -> str:
@@ -245,26 +246,37 @@ def read_record(folder: Path) -> RunRecord:
     return read_run(study_file(folder))
 
 
-def _open_ledger(space: "SearchSpace", folder: Path) -> "Ledger":
+@contextlib.contextmanager
+def _first_look(space: "SearchSpace") -> "Iterator[tuple[TrialPlan, Reference, DataFacts]]":
+    """Yield the reference's plan, its untrained file for all latencies to be paired with, and its data's facts.
+
+    Raises CommandError when the data cannot be loaded or the reference cannot be built and exported.
+    """
+    from beats_search.space.draw import reference_plan
+    from beats_search.trial.probe import count_macs, deploy_untrained
+    from beats_search.trial.recipe import data_facts
+    from beats_search.trial.run import Reference
+
+    with tempfile.TemporaryDirectory(prefix="beats-search-") as aside:
+        try:
+            reference = reference_plan(space, count_macs)
+            data = data_facts(reference.dataset)
+            engine = deploy_untrained(reference, Path(aside) / "reference.onnx")
+        except BeatsError as error:
+            raise CommandError(f"{space.file}: {error}") from error
+        except (Exception, SystemExit) as error:  # data and models may be the user's code, which may raise anything
+            what = str(error).strip().partition("\n")[0]
+            raise CommandError(f"{space.file}: the reference: {type(error).__name__}: {what}") from error
+        yield reference, Reference(open=engine.open), data
+
+
+def _open_ledger(space: "SearchSpace", folder: Path, reference: TrialPlan, data: "DataFacts") -> "Ledger":
     """Open the run's ledger, or start one; CommandError when the folder holds another space's run."""
     from beats_search.measuring.machine import describe_machine
+    from beats_search.report.files import replace_text
     from beats_search.search.ledger import Ledger
     from beats_search.search.reading import RunFacts
-    from beats_search.space.draw import reference_plan
-    from beats_search.trial.probe import count_macs
-    from beats_search.trial.recipe import data_facts
 
-    environment = describe_machine()
-    if study_file(folder).is_file():
-        ledger = Ledger.open(study_file(folder))
-        with contextlib.ExitStack() as stack:
-            stack.callback(ledger.close)
-            _same_run(ledger, space, folder, environment)
-            stack.pop_all()
-        return ledger
-    with _as_command_error(space):
-        reference = reference_plan(space, count_macs)
-        data = data_facts(reference.dataset)
     facts = RunFacts(
         name=space.name,
         seed=space.seed,
@@ -274,83 +286,75 @@ def _open_ledger(space: "SearchSpace", folder: Path) -> "Ledger":
         objectives=space.objectives,
         constraints=space.constraints,
         reference=reference,
-        environment=environment,
+        environment=describe_machine(),
         classes=data.classes,
         input_shape=data.input_shape,
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "space.yaml").write_text(space.text, encoding="utf-8")
-    (folder / "environment.json").write_text(json.dumps(environment, indent=2), encoding="utf-8")
-    return Ledger.create(study_file(folder), facts)
-
-
-def _same_run(ledger: "Ledger", space: "SearchSpace", folder: Path, environment: Mapping[str, str]) -> None:
-    """Refuse to mix two spaces, or the latencies of two machines, in one run."""
-    advice = "--fresh starts anew, --out names another folder"
-    if ledger.facts.space_canonical != space.canonical():
-        raise CommandError(f"{folder} holds the run of another space than {space.file} is now; {advice}")
-    then, now = ledger.facts.environment.get("processor"), environment["processor"]
-    if then != now:
-        raise CommandError(f"{folder} was timed on {then!r}, and this machine is {now!r}; {advice}")
-
-
-@contextlib.contextmanager
-def _as_command_error(space: "SearchSpace") -> Iterator[None]:
-    """Report what the reference plan's data or model raise, before anything is written."""
+    study = study_file(folder)
     try:
-        yield
-    except BeatsError as error:
-        raise CommandError(f"{space.file}: {error}") from error
-    except Exception as error:  # data and models may be the user's code, which may raise anything
-        raise CommandError(f"{space.file}: {type(error).__name__}: {error}") from error
+        folder.mkdir(parents=True, exist_ok=True)
+        ledger = Ledger.open(study) if study.is_file() else Ledger.create(study, facts)
+    except SearchEndedError as error:
+        raise NothingFinishedError(str(error)) from error
+    except PermissionError as error:
+        raise CommandError(f"{folder} cannot be written: {error.strerror}; --out names another folder") from error
+    with contextlib.ExitStack() as stack:
+        stack.callback(ledger.close)
+        _same_run(ledger.facts, facts, folder)
+        tidy_folder(folder)
+        replace_text(folder / "space.yaml", space.text)
+        replace_text(folder / "environment.json", json.dumps(ledger.facts.environment, indent=2))
+        stack.pop_all()
+    return ledger
 
 
-@contextlib.contextmanager
-def _problem(space: "SearchSpace", ledger: "Ledger", folder: Path) -> "Iterator[Problem]":
-    """Bind a space to the trials that run in a folder, paired with the reference's file."""
-    from beats_search.search.domain import domain_of
-    from beats_search.search.study import Problem
-    from beats_search.trial.recipe import data_facts
+def _same_run(then: "RunFacts", now: "RunFacts", folder: Path) -> None:
+    """Refuse to mix two spaces, or latencies that cannot be compared, in one run."""
+    advice = "--fresh starts anew, --out names another folder"
+    if then.space_canonical != now.space_canonical:
+        raise CommandError(f"{folder} holds the run of another space than {now.space_file} is now; {advice}")
+    for fact in _TIMED_ON:
+        if then.environment.get(fact) != now.environment[fact]:
+            changed = f"{then.environment.get(fact)!r}, and here it is {now.environment[fact]!r}"
+            raise CommandError(f"{folder} was timed with {fact} {changed}: latencies would not compare; {advice}")
+
+
+def _trials_of(ledger: "Ledger", folder: Path, paired: "Reference") -> Callable[[int, TrialPlan], TrialOutcome]:
+    """Return what runs a trial in a folder, its latency on the scale of trial 0 as soon as that has finished."""
     from beats_search.trial.run import run_trial
 
-    majority = data_facts(ledger.facts.reference.dataset).majority_share
-    for left_over in (folder / "models").glob(".trial-*"):
-        shutil.rmtree(left_over)
-    with _untrained_reference(ledger.facts.reference, None) as paired:
+    def run_number(number: int, plan: TrialPlan) -> TrialOutcome:
+        known = ledger.account.records.get(REFERENCE)
+        median = known.outcome.latency.median_ms if known and isinstance(known.outcome, Finished) else None
+        return run_trial(plan, model_file(folder, number).parent, replace(paired, median_ms=median))
 
-        def run_number(number: int, plan: TrialPlan) -> TrialOutcome:
-            known = ledger.account.records.get(0)
-            median = known.outcome.latency.median_ms if known and isinstance(known.outcome, Finished) else None
-            return run_trial(plan, model_file(folder, number).parent, replace(paired, median_ms=median))
-
-        def corner(reference: Finished) -> Mapping[str, float]:
-            worst = {
-                objective.name: _REFERENCE_MARGIN * reference.value(objective.name) for objective in space.objectives
-            }
-            return worst | {"accuracy": majority}
-
-        yield Problem(domain=domain_of(space), run_trial=run_number, reference_point=corner)
+    return run_number
 
 
-@contextlib.contextmanager
-def _untrained_reference(plan: TrialPlan, median_ms: float | None) -> "Iterator[Reference]":
-    """Export the reference plan untrained, for all latencies to be paired with, while the context lasts."""
-    from beats_search.trial.probe import deploy_untrained
-    from beats_search.trial.run import Reference
+def _reference_point(space: "SearchSpace", data: "DataFacts") -> Callable[[Finished], Mapping[str, float]]:
+    """Return what makes the worst corner of the hypervolume: guessing, and a little more than the reference costs."""
 
-    with tempfile.TemporaryDirectory(prefix="beats-search-") as folder:
-        engine = deploy_untrained(plan, Path(folder) / "reference.onnx")
-        yield Reference(open=engine.open, median_ms=median_ms)
+    def corner(reference: Finished) -> Mapping[str, float]:
+        costs = {goal.name: _REFERENCE_MARGIN * reference.value(goal.name) for goal in space.objectives}
+        return costs | {"accuracy": data.majority_share}
+
+    return corner
 
 
 def _saving(ledger: "Ledger", folder: Path, watch: Watch) -> Notify:
     """Return a `notify` that keeps the results on disk as good as the trials that have ended."""
-    from beats_search.report.page import write_results
+    from beats_search.report.page import write_results, write_tables
+
+    drawn = time.monotonic()
 
     def note(event: Event) -> None:
+        nonlocal drawn
         record = ledger.run_record()
         if isinstance(event, Ended):
-            write_results(record, folder)
+            write_tables(record, folder)
+            if time.monotonic() - drawn > _PAGE_EVERY_S:
+                write_results(record, folder)
+                drawn = time.monotonic()
         watch(event, record)
 
     return note

@@ -16,13 +16,6 @@ from beats_search.records.run import RunRecord, TrialRecord
 Point = tuple[float, ...]
 
 
-def dominates(one: Point, other: Point, objectives: Sequence[Objective]) -> bool:
-    """Tell whether `one` is nowhere worse than `other` and somewhere better."""
-    signs = [1 if objective.maximize else -1 for objective in objectives]
-    gains = [sign * (a - b) for sign, a, b in zip(signs, one, other, strict=True)]
-    return min(gains) >= 0 and max(gains) > 0
-
-
 def front(points: Sequence[Point], objectives: Sequence[Objective]) -> tuple[int, ...]:
     """Return the indices of the points that no other dominates, in the order given."""
     if not points:
@@ -42,7 +35,7 @@ def hypervolume(points: Sequence[Point], reference: Point, objectives: Sequence[
 
 def front_of_run(run: RunRecord) -> tuple[tuple[TrialRecord, Finished], ...]:
     """Return the feasible finished trials that no other dominates, ordered by the last objective."""
-    feasible = [pair for pair in run.finished() if all(limit.holds(pair[1]) for limit in run.constraints)]
+    feasible = run.feasible()
     points = [point_of(outcome, run.objectives) for _, outcome in feasible]
     kept = front(points, run.objectives)
     return tuple(feasible[index] for index in sorted(kept, key=lambda index: points[index][-1]))

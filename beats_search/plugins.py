@@ -14,7 +14,7 @@ import pkgutil
 import re
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, field, make_dataclass
+from dataclasses import MISSING, dataclass, field, make_dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -40,6 +40,15 @@ _ACTS: Final[Mapping[str, tuple[str, int]]] = {"datasets": ("load", 0), "models"
 
 class UnknownPartError(LookupError):
     """There is no such part; the text says which there are and which was probably meant."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartLine:
+    """A part on its shelf, in one line."""
+
+    shelf: str
+    name: str
+    summary: str
 
 
 def names(shelf: str) -> tuple[str, ...]:
@@ -73,6 +82,13 @@ def make(shelf: str, part: Part) -> Any:  # noqa: ANN401 - each shelf has a prot
 def summary(shelf: str, name: str) -> str:
     """Return the first line of a part's docstring."""
     return (inspect.getdoc(settings_class(shelf, name)) or "").partition("\n")[0]
+
+
+def all_parts() -> tuple[PartLine, ...]:
+    """Return every part of every shelf."""
+    return tuple(
+        PartLine(shelf=shelf, name=name, summary=summary(shelf, name)) for shelf in SHELVES for name in names(shelf)
+    )
 
 
 def search_first_in(folder: Path) -> None:

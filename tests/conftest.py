@@ -1,8 +1,5 @@
 """Fixtures that several test files share: tiny networks, tiny data, and a bench."""
 
-import logging
-import os
-import warnings
 from collections.abc import Callable
 
 import pytest
@@ -11,10 +8,6 @@ from torch import Tensor, nn
 
 from beats_search.tensors.data import DataBundle, Split, Standardize
 from beats_search.tensors.seams import Bench
-
-os.environ.setdefault("OMP_NUM_THREADS", "2")
-logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-warnings.filterwarnings("ignore", module="torch.onnx")
 
 
 def bundle_of(images: Tensor, labels: Tensor) -> DataBundle:

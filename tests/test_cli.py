@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from typer.testing import CliRunner, Result
 
 from beats_search.cli.commands import app
 from beats_search.measuring.footprint import measure_footprint
+from beats_search.search import ledger
 from beats_search.trial import run as trial_run
 
 TESTS = Path(__file__).parent
@@ -252,6 +254,21 @@ def test_a_full_disk_ends_early_and_the_same_command_goes_on(tmp_path: Path, mon
 
 
 @pytest.mark.slow
+def test_a_start_that_finds_no_room_can_be_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A study that cannot be created leaves nothing in the way of the same command, once there is room."""
+
+    def full(_path: Path) -> object:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    command = ("run", _write(tmp_path), "--out", tmp_path / "out", "--trials", 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(ledger, "create_storage", full)
+        result = _call(*command)
+    assert result.exit_code == 4, result.output
+    assert _call(*command).exit_code == 0
+
+
+@pytest.mark.slow
 def test_a_disk_full_from_the_start_ends_with_4(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With nothing finished there is nothing to keep, and the exit code says so."""
 
@@ -289,7 +306,8 @@ def test_ctrl_c_keeps_what_had_finished(tmp_path: Path) -> None:
     result = _call("run", tmp_path / "space.yaml", "--out", out)
     assert result.exit_code == 0, result.output
     assert "trial   1 " not in result.output
-    assert sqlite3.connect(out / "study.db").execute("select count(*) from trials").fetchone()[0] >= 4
+    with closing(sqlite3.connect(out / "study.db")) as study:
+        assert study.execute("select count(*) from trials").fetchone()[0] >= 4
 
 
 def test_a_folder_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
@@ -374,6 +392,33 @@ def test_missing_data_says_where_it_was_looked_for(tmp_path: Path) -> None:
     assert str(tmp_path / "here") in result.output
     assert "download: true" in result.output
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+@pytest.mark.parametrize(
+    ("model", "said"), [("cannot_be_exported", "the reference"), ("raises", "my own"), ("wrong_shape", "logits of")]
+)
+def test_a_reference_that_cannot_be_built_is_told_before_anything_is_written(
+    command: str, model: str, said: str, tmp_path: Path
+) -> None:
+    """A reference without a graph, or one that raises, is a wrong space, in one line."""
+    text = SPACE.replace("toys:net", f"toys:{model}").replace(", width: {choice: [8, 16]}", "")
+    out = ["--out", str(tmp_path / "out")] if command == "run" else []
+    result = _call(command, _write(tmp_path, text), *out)
+    assert result.exit_code == 2, result.output
+    assert said in result.output
+    assert len(result.output.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_export_overwrites_nothing(finished: tuple[Path, Result], tmp_path: Path) -> None:
+    """A file of the same name in the target folder is refused, and kept."""
+    (tmp_path / "run.py").write_text("print('mine')")
+    result = _call("export", finished[0], 0, "--to", tmp_path)
+    assert result.exit_code == 2
+    assert "run.py" in result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["run.py"]
 
 
 def test_a_library_that_is_missing_ends_with_3(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beats_search.pareto import Point, dominates, front, hypervolume
+from beats_search.pareto import Point, front, hypervolume
 from beats_search.records.objective import Objective
 
 ACCURACY = Objective(name="accuracy", direction="maximize")
@@ -18,10 +18,16 @@ PAIRS = st.lists(st.tuples(GRID, GRID), max_size=12)
 TRIPLES = st.lists(st.tuples(GRID, GRID, GRID), max_size=8)
 
 
+def _dominates(one: Point, other: Point, objectives: tuple[Objective, ...]) -> bool:
+    signs = [1 if objective.maximize else -1 for objective in objectives]
+    gains = [sign * (a - b) for sign, a, b in zip(signs, one, other, strict=True)]
+    return min(gains) >= 0 and max(gains) > 0
+
+
 def _front_by_hand(points: list[Point], objectives: tuple[Objective, ...]) -> list[int]:
     kept: list[int] = []
     for index, point in enumerate(points):
-        beaten = any(dominates(other, point, objectives) for other in points)
+        beaten = any(_dominates(other, point, objectives) for other in points)
         if not beaten and point not in [points[earlier] for earlier in kept]:
             kept.append(index)
     return kept

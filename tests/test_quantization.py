@@ -71,6 +71,54 @@ def test_activation_range_gives_up_a_lone_outlier() -> None:
     assert float(activation_grid(seen, positive=True).scale) * 255 < 1.9
 
 
+@given(shape=st.sampled_from([(128, 8, 8), (64, 32, 32), (256, 2, 2), (3, 5, 7)]))
+def test_sample_of_activations_covers_every_pixel(shape: tuple[int, int, int]) -> None:
+    """Whatever the layout, every row and column of the images is in what the range is fitted to."""
+    channels, height, width = shape
+    positions = torch.arange(height * width, dtype=torch.float32).reshape(1, 1, height, width)
+    seen = Observer()
+    seen(positions.expand(64, channels, height, width))
+    assert len(set(torch.cat(seen.samples).tolist())) >= 0.98 * height * width
+
+
+def test_wide_network_loses_little(bench: Bench, settled: Callable[[nn.Module, Tensor], nn.Module]) -> None:
+    """At 8 bits the logits of a wide residual network move by a small part of their spread."""
+    network = plugins.make("models", Part(name="resnet", settings=(("width", 64),))).build((1, 8, 8), 10)
+    model = settled(with_preprocess(bench.data.preprocess, network), bench.data.train.inputs)
+    images = bench.data.train.inputs
+    with torch.inference_mode():
+        expected, got = model(images), quantize(model, images)(images)
+    assert (got - expected).abs().mean() < 0.05 * expected.std()
+
+
+class _Shared(nn.Module):
+    """Calls one convolution and one norm twice, on inputs of different ranges."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.first, self.pool, self.last = nn.Conv2d(1, 4, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Linear(4, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        once = torch.relu(self.norm(self.conv(self.first(images))))
+        twice = torch.relu(self.norm(self.conv(3 * once)))
+        logits: Tensor = self.last(self.pool(twice).flatten(1))
+        return logits
+
+
+def test_layers_called_twice_keep_their_function(
+    bench: Bench, settled: Callable[[nn.Module, Tensor], nn.Module]
+) -> None:
+    """A convolution and its norm that are called twice are folded into neither call, and both calls are right."""
+    torch.manual_seed(0)
+    images = bench.data.train.inputs
+    model = settled(_Shared(), images)
+    with torch.inference_mode():
+        expected = model(images)
+        assert torch.allclose(fold_batch_norms(traced(model))(images), expected, atol=1e-5)
+        assert (quantize(model, images)(images) - expected).abs().mean() < 0.1 * expected.std()
+
+
 def test_weight_scale_is_no_worse_than_the_largest_value() -> None:
     """Per channel, the chosen step loses no more than the step that just holds the largest weight."""
     weight = torch.randn(16, 200, generator=torch.Generator().manual_seed(0))

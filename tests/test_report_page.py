@@ -68,7 +68,7 @@ def hostile_run() -> RunRecord:
         model=Part(name=HOSTILE, settings=((HOSTILE, HOSTILE),)),
         compression=(Part(name=HOSTILE), *drawn.compression),
     )
-    outcome = replace(finished(as_=HOSTILE), notes=(HOSTILE,), sha256=HOSTILE)
+    outcome = replace(finished(as_=HOSTILE), sha256=HOSTILE)
     run = run_of(
         record(0, finished(0.99, 0.4), named),
         record(1, outcome, named),

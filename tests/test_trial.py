@@ -106,6 +106,17 @@ def test_same_plan_and_seed_train_the_same_weights(reference: Reference, tmp_pat
     assert hashes[0] != hashes[2]
 
 
+@pytest.mark.slow
+def test_compression_is_seeded_by_the_plan(
+    small: tuple[Finished, Path, TrialPlan], reference: Reference, tmp_path: Path
+) -> None:
+    """Pruning, recovery and quantization of one plan give the same file again, to the bit."""
+    first, _, plan = small
+    again = run_trial(plan, tmp_path / "1", reference)
+    assert isinstance(again, Finished)
+    assert again.sha256 == first.sha256
+
+
 @pytest.mark.parametrize(
     ("model", "stage", "reason"),
     [

@@ -9,10 +9,11 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from beats_search.cli.tables import duration, front_table
+from beats_search.cli.tables import front_table
 from beats_search.records.event import Began, Ended, Event, Reclaimed, Repeated
 from beats_search.records.outcome import Failed, Finished, Stopped
 from beats_search.records.run import RunRecord, TrialRecord
+from beats_search.report.measures import duration
 
 if TYPE_CHECKING:
     from beats_search.app import Watch

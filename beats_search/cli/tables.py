@@ -7,8 +7,11 @@ from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
 
+from beats_search.report.measures import duration
+
 if TYPE_CHECKING:
-    from beats_search.app import Candidate, CheckResult, PartLine, RunResult
+    from beats_search.app import Candidate, CheckResult, RunResult
+    from beats_search.plugins import PartLine
     from beats_search.records.run import RunRecord
     from beats_search.report.tables import FrontRow
     from beats_search.search.replay import ReplayRow
@@ -29,15 +32,6 @@ def front_table(rows: Sequence["FrontRow"]) -> Table:
             row.executed_as,
         )
     return table
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as a person says them."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
 
 
 def print_result(result: "RunResult") -> None:

@@ -10,7 +10,10 @@ _SAMPLE = 1 << 16
 
 
 class Observer(nn.Module):
-    """Lets values pass and keeps their range and an even sample of them."""
+    """Lets values pass and keeps their range and a random sample of them.
+
+    The sample is drawn at random because any fixed stride would keep to a few pixels of each image.
+    """
 
     def __init__(self) -> None:
         """Start without values."""
@@ -18,13 +21,16 @@ class Observer(nn.Module):
         self.low = torch.tensor(0.0)
         self.high = torch.tensor(0.0)
         self.samples: list[Tensor] = []
+        self._random = torch.Generator().manual_seed(0)
 
     def forward(self, values: Tensor) -> Tensor:
         """Note the values and return them."""
         flat = values.detach().flatten()
         self.low = torch.minimum(self.low, flat.min())
         self.high = torch.maximum(self.high, flat.max())
-        self.samples.append(flat[:: max(1, flat.numel() // _SAMPLE)].clone())
+        if flat.numel() > _SAMPLE:
+            flat = flat[torch.randint(flat.numel(), (_SAMPLE,), generator=self._random)]
+        self.samples.append(flat.clone())
         return values
 
 

@@ -48,8 +48,13 @@ class Quantization:
         """Return a copy of the model on integer grids; raises TrialError when it has no static graph."""
         if self.bits == _FULL_PRECISION:
             return model
-        images = to_float(bench.data.train.first(self.calibration_images).inputs)
-        return quantize(model, images)
+        return quantize(model, self._images(bench))
+
+    def _images(self, bench: Bench) -> Tensor:
+        """Return training images drawn at random, for a data set may be sorted by class."""
+        train = bench.data.train
+        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(bench.seed))
+        return to_float(train.inputs[order[: self.calibration_images]])
 
 
 def quantize(model: nn.Module, images: Tensor) -> nn.Module:
@@ -99,11 +104,15 @@ def _call_after(graph: fx.GraphModule, node: fx.Node, name: str) -> None:
 
 
 def _replace_layers(graph: fx.GraphModule, placement: Placement) -> None:
+    """Make every call of a layer an integer layer of its own: its bias fits the grid of its own input."""
     modules = dict(graph.named_modules())
-    for node in placement.layers:
+    for index, node in enumerate(placement.layers):
         layer, grid = module_of(node, modules), module_of(node.all_input_nodes[0], modules)
         if isinstance(grid, ActivationQuantizer) and isinstance(layer, nn.Conv2d | nn.Linear):
-            graph.set_submodule(str(node.target), _integer_layer(layer, grid))
+            graph.add_submodule(f"layer_{index}", _integer_layer(layer, grid))
+            node.target = f"layer_{index}"
+    graph.delete_all_unused_submodules()
+    graph.recompile()
 
 
 def _integer_layer(layer: nn.Conv2d | nn.Linear, grid: ActivationQuantizer) -> nn.Module:

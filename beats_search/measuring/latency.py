@@ -21,6 +21,7 @@ OpenSession = Callable[[], Call]
 Clock = Callable[[], float]
 
 _RESAMPLES: Final = 2000
+_LOOK_EVERY: Final = 3  # rounds; looking after each would end on lucky ones
 _TAIL: Final = (2.5, 97.5)
 
 
@@ -35,7 +36,7 @@ class Protocol:
 
     half_width: float = 0.03
     budget_s: float = 1.5
-    min_rounds: int = 7
+    min_rounds: int = 9
     block_s: float = 0.02
     warmup_s: float = 0.01
     min_calls: int = 3
@@ -63,7 +64,8 @@ def measure_latency(
         blocks = _one_round(candidate, reference, rules, clock, candidate_first=bool(random.integers(2)))
         rounds.append((blocks[0].median_ms, blocks[1].median_ms))
         calls += blocks[0].calls
-        settled = len(rounds) >= rules.min_rounds and _half_width(rounds, seed) <= rules.half_width
+        if len(rounds) >= rules.min_rounds and len(rounds) % _LOOK_EVERY == 0:
+            settled = _half_width(rounds, seed) <= rules.half_width
     return _latency(np.array(rounds), reference_median_ms, calls=calls, settled=settled, seed=seed)
 
 
@@ -92,10 +94,12 @@ def _block(open_session: OpenSession, rules: Protocol, clock: Clock) -> _Block:
 
 def _times(call: Call, seconds: float, min_calls: int, clock: Clock) -> list[float]:
     times: list[float] = []
-    while len(times) < min_calls or sum(times) < seconds:
+    spent = 0.0
+    while len(times) < min_calls or spent < seconds:
         start = clock()
         call()
         times.append(clock() - start)
+        spent += times[-1]
     return times
 
 

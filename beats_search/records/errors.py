@@ -12,7 +12,11 @@ BeatsError
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from errno import EDQUOT, ENOSPC
+from typing import ClassVar, Final
+
+DISK_FULL: Final = frozenset({ENOSPC, EDQUOT})
+"""What an OSError says when there is no room left."""
 
 
 class BeatsError(Exception):

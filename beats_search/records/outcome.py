@@ -73,7 +73,6 @@ class Finished:
     sha256: str
     curve: tuple[EpochScore, ...]
     stage_seconds: Mapping[str, float]
-    notes: tuple[str, ...] = ()
 
     def value(self, objective: str) -> float:
         """Return the measured value of an objective by its name; KeyError for an unknown name."""

@@ -2,11 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from beats_search.records.objective import Constraint, Objective
 from beats_search.records.outcome import Finished, TrialOutcome
 from beats_search.records.part import Scalar
 from beats_search.records.plan import TrialPlan
+
+REFERENCE: Final = 0
+"""The number of the trial that all others are compared with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +57,10 @@ class RunRecord:
     def seconds(self) -> float:
         """Search time spent so far."""
         return max((trial.began_s + trial.seconds for trial in self.trials), default=0.0)
+
+    def feasible(self) -> tuple[tuple[TrialRecord, Finished], ...]:
+        """Return the finished trials that keep all limits."""
+        return tuple(pair for pair in self.finished() if all(limit.holds(pair[1]) for limit in self.constraints))
 
     def finished(self) -> tuple[tuple[TrialRecord, Finished], ...]:
         """Return the finished trials, each with its outcome, in the order of their numbers."""

@@ -31,7 +31,6 @@ def card(run: RunRecord, trial: TrialRecord, outcome: Finished) -> Mapping[str, 
         "parameters": outcome.footprint.parameters,
         "macs": outcome.footprint.macs,
         "executed_as": outcome.executed_as,
-        "notes": list(outcome.notes),
         "plan": to_plain(trial.plan),
         "environment": to_plain(run.environment),
     }

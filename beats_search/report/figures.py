@@ -5,8 +5,7 @@ from itertools import cycle
 
 from beats_search.pareto import Point, front_of_run, hypervolume, point_of
 from beats_search.records.objective import Objective
-from beats_search.records.outcome import Finished
-from beats_search.records.run import RunRecord
+from beats_search.records.run import REFERENCE, RunRecord
 from beats_search.report import traces
 from beats_search.report.axes import Axis, focused_axis, whole_axis
 from beats_search.report.front import reference_of
@@ -25,7 +24,7 @@ def pareto_figure(run: RunRecord, named: int | None = None) -> Figure:
     front, reference = front_of_run(run), reference_of(run)
     on_front = {trial.number for trial, _ in front}
     dominated = [pair for pair in run.finished() if pair[0].number not in on_front | {0}]
-    members = [pair for pair in front if pair[0].number != 0]
+    members = [pair for pair in front if pair[0].number != REFERENCE]
     axes = _axes(run, run.finished(), [*front, *([reference] if reference else [])])
     figure = traces.canvas(axes)
     figure.add_trace(traces.dominated(run, dominated, axes))
@@ -109,10 +108,10 @@ def hypervolumes(run: RunRecord) -> list[float]:
     corner = tuple(run.reference_point[objective.name] for objective in run.objectives)
     points: list[Point] = []
     grown = [0.0]
+    feasible = {trial.number: outcome for trial, outcome in run.feasible()}
     for trial in run.trials:
-        outcome = trial.outcome
-        if isinstance(outcome, Finished) and all(limit.holds(outcome) for limit in run.constraints):
-            points.append(point_of(outcome, run.objectives))
+        if trial.number in feasible:
+            points.append(point_of(feasible[trial.number], run.objectives))
             grown.append(hypervolume(points, corner, run.objectives))
         else:
             grown.append(grown[-1])

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from beats_search.pareto import front_of_run, hypervolume_of_run
 from beats_search.records.outcome import Finished
 from beats_search.records.plain import Plain, to_plain
-from beats_search.records.run import RunRecord, TrialRecord
+from beats_search.records.run import REFERENCE, RunRecord, TrialRecord
 
 SCHEMA = 1
 _VALUES = ("accuracy", "latency_ms", "size_kb", "macs")
@@ -32,7 +32,7 @@ def front_document(run: RunRecord) -> Mapping[str, Plain]:
 
 def reference_of(run: RunRecord) -> tuple[TrialRecord, Finished] | None:
     """Return trial 0 and its outcome; None when it has not finished."""
-    return next((pair for pair in run.finished() if pair[0].number == 0), None)
+    return next((pair for pair in run.finished() if pair[0].number == REFERENCE), None)
 
 
 def known_hypervolume(run: RunRecord) -> float:

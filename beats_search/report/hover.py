@@ -4,7 +4,7 @@ import html
 import textwrap
 
 from beats_search.records.outcome import Finished
-from beats_search.records.run import RunRecord, TrialRecord
+from beats_search.records.run import REFERENCE, RunRecord, TrialRecord
 from beats_search.report.measures import measured, spoken, times
 from beats_search.report.precision import missed_bits
 from beats_search.report.tables import speedup
@@ -17,7 +17,7 @@ def hover_text(run: RunRecord, trial: TrialRecord, outcome: Finished) -> str:
     """Return the lines about one trial: its number, its values with 95 % intervals, and its plan in words."""
     gain = speedup(run, outcome)
     against = f" · {times(gain)} the reference's speed" if gain is not None and trial.number else ""
-    name = "Reference (trial 0)" if trial.number == 0 else f"Trial {trial.number}"
+    name = "Reference (trial 0)" if trial.number == REFERENCE else f"Trial {trial.number}"
     bits = missed_bits(trial.plan, outcome)
     asked = "" if bits is None else f" ({bits} bits asked for)"
     lines = [

@@ -5,7 +5,6 @@ Every file is written beside its place and then moved there, so that a reader ne
 """
 
 import json
-import os
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
@@ -22,6 +21,7 @@ from beats_search.report import measures
 from beats_search.report.cards import card
 from beats_search.report.comparison import compare
 from beats_search.report.embedding import content_security_policy, to_script_json
+from beats_search.report.files import replace_text
 from beats_search.report.front import front_document, model_path
 from beats_search.report.links import CARD, Links
 from beats_search.report.palette import DARK, LIGHT, darker
@@ -37,19 +37,24 @@ def write_page(runs: Sequence[RunRecord], path: Path, *, folders: Sequence[Path]
     """
     if not runs or len(runs) != len(folders):
         raise CommandError(f"a page needs at least one run, each with its folder, got {len(runs)} and {len(folders)}")
-    _replace(path, _page(runs, path, folders))
+    replace_text(path, _page(runs, path, folders))
 
 
 def write_results(run: RunRecord, folder: Path) -> None:
     """Write front.json, trials.csv, report.html, and a card beside each model of a run into its folder."""
-    folder.mkdir(parents=True, exist_ok=True)
+    write_tables(run, folder)
     for trial, outcome in run.finished():
         beside = (folder / model_path(trial.number)).parent
-        if beside.is_dir():
-            _replace(beside / CARD, _json(dict(card(run, trial, outcome))))
-    _replace(folder / "front.json", _json(dict(front_document(run))))
-    _replace(folder / "trials.csv", trials_csv(run))
+        if beside.is_dir() and not beside.is_symlink():
+            replace_text(beside / CARD, _json(dict(card(run, trial, outcome))))
     write_page([run], folder / "report.html", folders=[folder])
+
+
+def write_tables(run: RunRecord, folder: Path) -> None:
+    """Write front.json and trials.csv of a run into its folder, which takes no time worth counting."""
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_text(folder / "front.json", _json(dict(front_document(run))))
+    replace_text(folder / "trials.csv", trials_csv(run))
 
 
 def _page(runs: Sequence[RunRecord], path: Path, folders: Sequence[Path]) -> str:
@@ -96,13 +101,3 @@ def _asset(name: str) -> str:
 
 def _json(document: Plain) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a text beside `path` and move it there in one step."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        aside.write_text(text, encoding="utf-8", errors="replace", newline="\n")
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)

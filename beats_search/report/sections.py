@@ -132,11 +132,13 @@ def _pareto_notes(run: RunRecord) -> tuple[str, ...]:
 def _verdict(rivals: tuple[Rivalry, ...]) -> str:
     if not rivals:
         return "No structure finished both in fp32 and in a lower precision, so there is nothing to compare."
-    lost = [rival for rival in rivals if rival.gain <= 1]
+    lost = sum(rival.gain <= 1 for rival in rivals)
+    unclear = sum(rival.gain > 1 and not rival.clear for rival in rivals)
     measured = f"{plural(len(rivals), 'structure')} finished both in fp32 and in a lower precision"
-    if not lost:
+    if not lost + unclear:
         return f"{measured}. Lower precision is faster in every one."
-    return f"{measured}. In {len(lost)} of them lower precision is not faster than fp32 on this machine."
+    doubt = f", in {unclear} the intervals overlap" if unclear else ""
+    return f"{measured}. In {lost} of them lower precision is not faster than fp32 on this machine{doubt}."
 
 
 def _front_entry(run: RunRecord, row: FrontRow, links: Links) -> FrontEntry:
@@ -166,8 +168,8 @@ def _why(trial: TrialRecord) -> str:
             return f"in {stage}: {reason}"
         case Stopped(epoch=epoch, reason=reason):
             return f"after epoch {epoch}: {reason}"
-        case Finished(notes=notes, latency=latency):
-            return "; ".join((*notes, *([] if latency.settled else ["timing did not settle"])))
+        case Finished(latency=latency):
+            return "" if latency.settled else "timing did not settle"
 
 
 def _definitions(run: RunRecord) -> tuple[tuple[str, str], ...]:

@@ -1,7 +1,9 @@
 """ONNX export: a model from float inputs to logits in, a file with a dynamic batch out."""
 
+import io
 import logging
 import warnings
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import torch
@@ -20,7 +22,8 @@ def export_onnx(model: nn.Module, example: Tensor, path: Path) -> None:
     """
     pair = torch.cat([example, example])  # a batch of one would be taken for a fixed size
     batch = torch.export.Dim("batch")
-    with warnings.catch_warnings(), _quiet(logging.getLogger("torch.onnx")):
+    said = io.StringIO()  # the exporter prints its graph when it fails; its exception says enough
+    with warnings.catch_warnings(), redirect_stdout(said), redirect_stderr(said), _quiet(logging.getLogger("torch")):
         warnings.simplefilter("ignore")  # the exporter warns of its own internals
         program = torch.onnx.export(
             for_export(model).eval(),

@@ -74,7 +74,7 @@ class OnnxRuntimeEngine:
 
     def kernels(self) -> Counter[str]:
         """Count the operators of the graph as ONNX Runtime executes it, after its optimization."""
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir=self.path.parent) as folder:
             optimized = Path(folder) / "optimized.onnx"
             options = self._options()
             options.optimized_model_filepath = str(optimized)

@@ -7,17 +7,14 @@ when it tries a lost trial again. Trial 0 is the reference.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from optuna.trial import FrozenTrial, Trial
 
 from beats_search.records.outcome import outcome_from_plain
 from beats_search.records.plain import from_plain
 from beats_search.records.plan import TrialPlan
-from beats_search.records.run import TrialRecord
-
-REFERENCE: Final = 0
-"""The number of the reference."""
+from beats_search.records.run import REFERENCE, TrialRecord
 
 Loss: TypeAlias = Literal["interrupted", "killed", "crashed"]
 """What cut a trial off: the user, the end of its process, or an error that is no failure of the trial."""

@@ -1,14 +1,21 @@
 """Folder: a path in, a folder that may hold a run out. What a run did not write is never deleted."""
 
+import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from beats_search.records.errors import CommandError
 from beats_search.search.lock import Lock
+from beats_search.search.reading import is_study
 
-_WRITTEN: Final = ("space.yaml", "study.db", "front.json", "trials.csv", "report.html", "environment.json", "models")
-_TRACES: Final = ("study.lock", "study.new", "study.db-journal", "study.db-wal", "study.db-shm")
+_RESULTS: Final = frozenset({"space.yaml", "study.db", "front.json", "trials.csv", "report.html", "environment.json"})
+_LOCK: Final = "study.lock"
+_TRACES: Final = frozenset(
+    {_LOCK, "study.new", "study.new-journal", "study.db-journal", "study.db-wal", "study.db-shm"}
+)
+_ASIDE: Final = re.compile(r"\.(space\.yaml|environment\.json|front\.json|trials\.csv|report\.html|card\.json)\.\d+")
 _MODEL_FILES: Final = frozenset({"model.onnx", "card.json"})
 
 
@@ -22,35 +29,76 @@ def model_file(folder: Path, number: int) -> Path:
     return folder / "models" / str(number) / "model.onnx"
 
 
-def prepare_folder(folder: Path, *, fresh: bool) -> None:
-    """Make sure that the folder is new, empty, or a run of ours; with `fresh`, empty it of ours."""
+def check_folder(folder: Path, *, fresh: bool) -> None:
+    """Refuse a folder that is neither new, empty, nor a run of ours; with `fresh`, one with anything else in it.
+
+    What only a start that was cut off can have left does not count.
+    """
     if folder.exists() and not folder.is_dir():
         raise CommandError(f"{folder} is a file; --out names a folder")
-    if not folder.exists() or not any(folder.iterdir()):
+    if not folder.exists():
         return
-    if not study_file(folder).is_file():
-        some = ", ".join(sorted(entry.name for entry in folder.iterdir())[:3])
+    foreign = sorted(str(path.relative_to(folder)) for path in _foreign(folder))
+    started = study_file(folder).is_file()
+    if not started and any(path.name not in _TRACES for path in folder.iterdir()):
+        some = ", ".join(sorted(path.name for path in folder.iterdir())[:3])
         raise CommandError(f"{folder} holds files that are no run of beats-search ({some}); name another with --out")
-    if fresh:
-        _clear(folder)
-
-
-def _clear(folder: Path) -> None:
-    """Delete the run in a folder; CommandError, and nothing is deleted, when there is anything else in it."""
-    foreign = sorted(entry.name for entry in folder.iterdir() if entry.name not in {*_WRITTEN, *_TRACES})
-    models = [entry for trial in (folder / "models").glob("*") for entry in _entries(trial)]
-    foreign += [str(entry.relative_to(folder)) for entry in models if entry.name not in _MODEL_FILES]
-    if foreign:
+    if fresh and started and not _is_ours(folder):
+        raise CommandError(f"{study_file(folder)} is no study of beats-search, so --fresh does not delete it")
+    if fresh and foreign:
         listed = ", ".join(foreign[:5])
         raise CommandError(f"{folder}: --fresh deletes only what a run wrote, and this it did not: {listed}")
-    lock = Lock(folder / "study.lock")
-    for entry in list(folder.iterdir()):
-        if entry.is_dir():
-            shutil.rmtree(entry)
-        elif entry.name != "study.lock":
-            entry.unlink()
+
+
+def clear_folder(folder: Path) -> None:
+    """Delete the run in a folder that `check_folder` has let pass; CommandError while a search runs there."""
+    if not folder.exists():
+        return
+    lock = Lock(folder / _LOCK)
+    for path in list(folder.iterdir()):
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != _LOCK:
+            path.unlink()
     lock.release()
 
 
-def _entries(path: Path) -> list[Path]:
-    return list(path.iterdir()) if path.is_dir() and not path.name.startswith(".trial-") else []
+def tidy_folder(folder: Path) -> None:
+    """Delete what a process that was killed had written aside; call it with the lock held."""
+    for left in (folder / "models").glob(".trial-*"):
+        shutil.rmtree(left)
+    for path in (*folder.glob(".*"), *folder.glob("models/*/.*")):
+        if _ASIDE.fullmatch(path.name):
+            path.unlink()
+
+
+def _is_ours(folder: Path) -> bool:
+    """Tell whether a study is ours; one that cannot be read is where its companions are."""
+    return is_study(study_file(folder)) or all((folder / name).is_file() for name in ("space.yaml", "environment.json"))
+
+
+def _foreign(folder: Path) -> Iterator[Path]:
+    """Yield what no run writes."""
+    for path in folder.iterdir():
+        if path.name == "models" and path.is_dir() and not path.is_symlink():
+            yield from _foreign_models(path)
+        elif path.is_symlink() or path.is_dir() or not _is_result(path.name):
+            yield path
+
+
+def _foreign_models(models: Path) -> Iterator[Path]:
+    for trial in models.iterdir():
+        if trial.is_symlink() or not trial.is_dir():
+            yield trial
+        elif trial.name.isdecimal():
+            yield from (path for path in trial.iterdir() if not _is_model_file(path))
+        elif not trial.name.startswith(".trial-"):
+            yield trial
+
+
+def _is_result(name: str) -> bool:
+    return name in _RESULTS | _TRACES or _ASIDE.fullmatch(name) is not None
+
+
+def _is_model_file(path: Path) -> bool:
+    return path.is_file() and (path.name in _MODEL_FILES or _ASIDE.fullmatch(path.name) is not None)

@@ -19,8 +19,8 @@ from beats_search.records.errors import CommandError
 from beats_search.records.outcome import Failed, Finished, Stopped, TrialOutcome, outcome_from_plain
 from beats_search.records.plain import tagged, to_plain
 from beats_search.records.plan import TrialPlan
-from beats_search.records.run import RunRecord, TrialRecord
-from beats_search.search.account import REFERENCE, Account, Loss, Lost, plan_of, read_account, record_of
+from beats_search.records.run import REFERENCE, RunRecord, TrialRecord
+from beats_search.search.account import Account, Loss, Lost, plan_of, read_account, record_of
 from beats_search.search.lock import Lock
 from beats_search.search.reading import MARK, SCHEMA, RunFacts, read_study, run_record
 from beats_search.search.storage import (

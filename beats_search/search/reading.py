@@ -55,6 +55,17 @@ def read_run(path: Path) -> RunRecord:
         return run_record(*read_study(path, storage))
 
 
+def is_study(path: Path) -> bool:
+    """Tell whether the file at `path` is a study of beats-search, of this version or another."""
+    try:
+        storage = open_storage(path)
+    except CommandError:
+        return False
+    with closing_storage(storage):
+        studies = storage.get_all_studies()
+        return any(MARK in study.user_attrs for study in studies)
+
+
 def read_facts(path: Path) -> RunFacts:
     """Return what was known of the run in the file at `path` before its first trial.
 

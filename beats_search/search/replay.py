@@ -26,8 +26,7 @@ from beats_search.pareto import hypervolume, point_of
 from beats_search.records.errors import CommandError
 from beats_search.records.outcome import Finished
 from beats_search.records.part import Part
-from beats_search.records.run import RunRecord, TrialRecord
-from beats_search.search.account import REFERENCE
+from beats_search.records.run import REFERENCE, RunRecord, TrialRecord
 from beats_search.search.domain import Domain, Params, difference, distribution
 from beats_search.search.proposal import Asked, SamplerPart
 from beats_search.search.storage import silence

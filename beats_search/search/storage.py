@@ -1,6 +1,5 @@
 """Storage: the path of a SQLite file in, an Optuna storage out, with failures told in plain words."""
 
-import errno
 import sqlite3
 import warnings
 from collections.abc import Iterator
@@ -13,10 +12,9 @@ from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import RDBStorage
 from sqlalchemy.exc import SQLAlchemyError
 
-from beats_search.records.errors import CommandError, SearchEndedError
+from beats_search.records.errors import DISK_FULL, CommandError, SearchEndedError
 
 _PATIENCE_S: Final = 60.0
-_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def create_storage(path: Path) -> RDBStorage:
@@ -58,7 +56,7 @@ def kept(path: Path) -> Iterator[None]:
 def is_disk_failure(error: Exception) -> bool:
     """Tell whether an exception says that the study, or any other file, could not be written."""
     if isinstance(error, OSError):
-        return error.errno in _NO_ROOM
+        return error.errno in DISK_FULL
     return isinstance(error, StorageInternalError | SQLAlchemyError)
 
 

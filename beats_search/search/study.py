@@ -15,9 +15,8 @@ from beats_search.records.errors import NothingFinishedError
 from beats_search.records.event import Began, Ended, Notify, Reclaimed, Repeated
 from beats_search.records.outcome import Failed, Finished, Stopped, TrialOutcome
 from beats_search.records.plan import TrialPlan
-from beats_search.records.run import TrialRecord
+from beats_search.records.run import REFERENCE, TrialRecord
 from beats_search.records.search_plan import SearchPlan
-from beats_search.search.account import REFERENCE
 from beats_search.search.domain import Domain
 from beats_search.search.ledger import Ledger
 from beats_search.search.proposal import Asked, SamplerPart

@@ -1,5 +1,6 @@
 """Graph: a module in, the same computation as a graph of named nodes out, batch norms folded in."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,11 +23,17 @@ def traced(model: nn.Module) -> fx.GraphModule:
 
 
 def fold_batch_norms(model: fx.GraphModule) -> fx.GraphModule:
-    """Fold every batch norm that directly follows a convolution or linear layer into it, in place."""
+    """Fold every batch norm that directly follows a convolution or linear layer into it, in place.
+
+    A layer or a norm that is called more than once stays as it is: what fits one call breaks another.
+    """
     modules = dict(model.named_modules())
+    calls = Counter(node.target for node in model.graph.nodes if node.op == "call_module")
     for node in list(model.graph.nodes):
         source = node.args[0] if node.args else None
         if not isinstance(source, fx.Node) or len(source.users) > 1:
+            continue
+        if max(calls[source.target], calls[node.target]) > 1:
             continue
         layer, norm = module_of(source, modules), module_of(node, modules)
         folded = _folded(layer, norm)

@@ -4,9 +4,8 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from errno import EDQUOT, ENOSPC
 
-from beats_search.records.errors import SearchEndedError
+from beats_search.records.errors import DISK_FULL, SearchEndedError
 from beats_search.records.outcome import Failed
 
 
@@ -31,7 +30,7 @@ class Stages:
 
         Raises SearchEndedError when the disk is full, which is not the trial's fault.
         """
-        if isinstance(error, OSError) and error.errno in {ENOSPC, EDQUOT}:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
             where = f" ({error.filename})" if error.filename else ""
             raise SearchEndedError(
                 f"no space left on the disk{where}; all finished trials are kept: "

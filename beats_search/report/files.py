@@ -1,0 +1,14 @@
+"""Files: a path and a text in, a file that is always whole out."""
+
+import os
+from pathlib import Path
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a text beside `path` and move it there in one step."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        aside.write_text(text, encoding="utf-8", errors="replace", newline="\n")
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
