@@ -1,6 +1,7 @@
 """Fixtures that several test files share: tiny networks, tiny data, and a bench."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -32,6 +33,14 @@ def stripes() -> DataBundle:
         line = image[0, label] if label < 8 else image[0, :, label - 8]
         line += 0.6
     return bundle_of(images, labels)
+
+
+@pytest.fixture
+def toys_importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let spaces in temporary folders import the toys of the tests, in this process and in others."""
+    tests = str(Path(__file__).parent)
+    monkeypatch.syspath_prepend(tests)
+    monkeypatch.setenv("PYTHONPATH", tests)
 
 
 def _untrained(model: nn.Module, _: int) -> nn.Module:
