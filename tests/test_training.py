@@ -24,6 +24,7 @@ from beats_search.training.accuracy import accuracy
 from beats_search.training.devices import find_device
 from beats_search.training.fit import TrainingState, fit
 from beats_search.training.precision import MACS_WORTH_IT, Numerics, find_numerics
+from beats_search.training.threads import Threads
 
 CPU = torch.device("cpu")
 PLAN = TrainingPlan(epochs=3, batch_size=16, optimizer=Part(name="sgd"), lr=0.1, device="cpu", precision="fp32")
@@ -293,11 +294,26 @@ def test_small_batches_are_computed_on_one_thread() -> None:
     """Threads are shared out only where a batch holds enough work, and their number is put back after."""
     model, before = nn.Linear(1000, 1000), torch.get_num_threads()
     few, many = (find_numerics("fp32", model, (count, 1000), CPU) for count in (1, MACS_WORTH_IT // 1_000_000))
-    with few.threads():
+    with Threads(parallel=few.parallel).held():
         assert torch.get_num_threads() == 1
-    with many.threads():
+    with Threads(parallel=many.parallel).held():
         assert torch.get_num_threads() == before
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(("got", "kept"), [(0.5, 1), (0.7, 1), (0.8, 2), (1.0, 2)])
+def test_threads_that_do_not_get_their_cores_are_given_up(got: float, kept: int) -> None:
+    """Two threads that got less than three quarters of two cores become one, until the training ends."""
+    now, before = 0.0, torch.get_num_threads()
+    torch.set_num_threads(2)
+    threads = Threads(parallel=True, wall=lambda: now, worked=lambda: 2 * got * now)
+    with threads.held():
+        for _ in range(10):
+            now += 0.1
+            threads.look()
+        assert torch.get_num_threads() == kept
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(before)
 
 
 def test_choosing_a_precision_leaves_the_model_alone() -> None:

@@ -28,6 +28,7 @@ from beats_search.training.accuracy import accuracy
 from beats_search.training.augmentation import augment
 from beats_search.training.devices import find_device
 from beats_search.training.precision import Numerics, find_numerics
+from beats_search.training.threads import Threads
 
 
 @final
@@ -84,7 +85,7 @@ def fit(  # noqa: PLR0913 - the three seams are arguments of their own
     validation = _on(data.validation, device)
     with _seeded(seed, device) as generator:
         run = _begin(model, data.train, plan, device, generator, pace)
-        with run.numerics.threads():
+        with run.threads.held():
             curve, stopped_at = _train(run, validation, keep_going, checkpoint)
     return Trained(model=_at_home(run.model), curve=curve, stopped_at=stopped_at)
 
@@ -104,6 +105,7 @@ class _Run:
     accumulator: Accumulator
     schedule: _Schedule
     numerics: Numerics
+    threads: Threads
     generator: Generator
     pace: Pace
 
@@ -127,6 +129,7 @@ def _begin(
         accumulator=Accumulator(optimizer, plan.accumulation.window),
         schedule=make("schedules", plan.schedule),
         numerics=numerics,
+        threads=Threads(parallel=numerics.parallel),
         generator=generator,
         pace=pace,
     )
@@ -160,6 +163,7 @@ def _train_epoch(run: _Run, epoch: int) -> float:
             loss = functional.cross_entropy(run.numerics.logits(run.model, images), run.train.labels[batch])
             loss.backward()  # type: ignore[no-untyped-call]  # torch has not annotated it
             run.accumulator.take(run.lr(step, len(batches)))
+            run.threads.look()
         losses.append(loss.detach())
         if loss.device.type == "cpu" and not loss.isfinite():  # an accelerator would have to be waited for
             break

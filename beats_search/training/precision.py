@@ -4,12 +4,9 @@ No timing is involved, so that equal plans train equally on equal machines. The 
 measurements of whole training steps on a Zen 4 CPU (avx512_bf16), 1 and 2 threads: channels_last
 was never slower for convolutional networks in float32, and bf16 paid from about 100 million
 multiply-accumulates per batch on (1.1 to 2 times as fast), below which its casts cost what they save.
-A second thread pays from the same size on; below it, it costs a tenth on a quiet machine and, since
-threads wait for each other at every layer, several times the time on a busy one.
+A second thread pays from about the same size on; below it, it costs a tenth.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Final, Literal, final
@@ -38,16 +35,6 @@ class Numerics:
     bf16: bool = False
     channels_last: bool = False
     parallel: bool = True
-
-    @contextmanager
-    def threads(self) -> Iterator[None]:
-        """Compute what is within on all of torch's threads, or on one, and put their number back after."""
-        before = torch.get_num_threads()
-        torch.set_num_threads(before if self.parallel else 1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
 
     def prepared(self, model: nn.Module) -> nn.Module:
         """Return the model itself, its convolution weights laid out to match."""
