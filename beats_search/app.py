@@ -88,8 +88,7 @@ class CheckResult:
 def run(request: RunRequest, watch: Watch = lambda _event, _record: None) -> RunResult:
     """Search a space, or go on with its search, and leave front, models and page in the run folder.
 
-    Raises SpaceError, CommandError, MissingExtraError, NothingFinishedError or SearchEndedError;
-    after the last two, what had finished is kept and reported.
+    Raises a BeatsError; after NothingFinishedError and SearchEndedError, what had finished is reported.
     """
     from beats_search.search.domain import domain_of
     from beats_search.search.study import Ending, Problem, search
@@ -142,11 +141,14 @@ def check(path: Path, changes: Sequence[str] = (), *, samples: int = 6) -> Check
     space = read(path, changes)
     domain = domain_of(space)
     with _first_look(space) as (reference, paired, _):
+        probed = _candidate(reference, paired)
+        if probed.probe is None:
+            raise CommandError(f"{space.file}: the reference: {probed.problem}")
         return CheckResult(
             space=space,
             plans=domain.count,
             knobs=tuple((knob.path, knob_in_words(knob)) for knob in domain.knobs),
-            reference=_candidate(reference, paired),
+            reference=probed,
             candidates=tuple(_candidate(plan, paired) for plan in sample_plans(domain, samples, space.seed)),
         )
 
@@ -253,7 +255,7 @@ def _first_look(space: "SearchSpace") -> "Iterator[tuple[TrialPlan, Reference, D
     Raises CommandError when the data cannot be loaded or the reference cannot be built and exported.
     """
     from beats_search.space.draw import reference_plan
-    from beats_search.trial.probe import count_macs, deploy_untrained
+    from beats_search.trial.probe import check_device, count_macs, deploy_untrained
     from beats_search.trial.recipe import data_facts
     from beats_search.trial.run import Reference
 
@@ -261,12 +263,12 @@ def _first_look(space: "SearchSpace") -> "Iterator[tuple[TrialPlan, Reference, D
         try:
             reference = reference_plan(space, count_macs)
             data = data_facts(reference.dataset)
+            check_device(reference)
             engine = deploy_untrained(reference, Path(aside) / "reference.onnx")
         except BeatsError as error:
             raise CommandError(f"{space.file}: {error}") from error
         except (Exception, SystemExit) as error:  # data and models may be the user's code, which may raise anything
-            what = str(error).strip().partition("\n")[0]
-            raise CommandError(f"{space.file}: the reference: {type(error).__name__}: {what}") from error
+            raise CommandError(f"{space.file}: the reference: {_first_line(error)}") from error
         yield reference, Reference(open=engine.open), data
 
 
@@ -385,9 +387,13 @@ def _candidate(plan: TrialPlan, paired: "Reference") -> Candidate:
     try:
         found = probe(plan, paired)
     except Exception as error:  # noqa: BLE001 - a candidate may be the user's code, which may raise anything
-        return Candidate(plan=plan, probe=None, problem=f"{type(error).__name__}: {error}", seconds=0.0)
+        return Candidate(plan=plan, probe=None, problem=_first_line(error), seconds=0.0)
     overhead = time.perf_counter() - began
     return Candidate(plan=plan, probe=found, problem="", seconds=overhead + trial_seconds(plan, found))
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".strip().partition("\n")[0]
 
 
 def _numbers(trials: Mapping[int, object]) -> str:

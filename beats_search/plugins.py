@@ -152,6 +152,8 @@ def _from_function(shelf: str, path: str) -> type[Any]:
     if shelf not in _ACTS:
         raise UnknownPartError(f"a {singular(shelf)} cannot be written as module:name, got {path!r}")
     module_name, _, function_name = path.partition(":")
+    if not module_name or not function_name:
+        raise UnknownPartError(f"{path!r} needs a module and a function, like my_code:net")
     module = _import_outside(module_name, path)
     if not callable(getattr(module, function_name, None)):
         allowed = tuple(sorted(name for name, value in vars(module).items() if callable(value) and name[0] != "_"))
@@ -173,21 +175,40 @@ def _adapter(shelf: str, path: str, function: Callable[..., Any]) -> type[Any]:
     """Make a settings class whose fields are the function's parameters and whose act calls it."""
     act, leading = _ACTS[shelf]
     parameters = list(inspect.signature(function, eval_str=True).parameters.values())[leading:]
-    settings = [parameter for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
+    settings = [item for item in parameters if item.kind not in {item.VAR_KEYWORD, item.VAR_POSITIONAL}]
 
     def call(self: object, *arguments: object) -> object:
         chosen = {setting.name: getattr(self, setting.name) for setting in settings}
-        return function(*arguments, **chosen)
+        paths = {setting.name for setting in settings if _is_path(setting)}
+        return function(
+            *arguments, **{name: _as_path(value) if name in paths else value for name, value in chosen.items()}
+        )
 
-    columns = [(item.name, _hint(item), field(default=_default(item))) for item in settings]
+    columns = [
+        (item.name, _hint(item), field(default=_default(item), metadata={"path": _is_path(item)})) for item in settings
+    ]
     return make_dataclass(
         re.sub(r"\W", "_", path), columns, frozen=True, kw_only=True, namespace={act: call, "__doc__": function.__doc__}
     )
 
 
 def _hint(parameter: inspect.Parameter) -> Any:  # noqa: ANN401 - a type hint
+    if _is_path(parameter):
+        return str if parameter.annotation is Path else str | None
     return Any if parameter.annotation is parameter.empty else parameter.annotation
 
 
+def _is_path(parameter: inspect.Parameter) -> bool:
+    return parameter.annotation in {Path, Path | None} if parameter.annotation.__hash__ else False
+
+
+def _as_path(value: str | None) -> Path | None:
+    return None if value is None else Path(value)
+
+
 def _default(parameter: inspect.Parameter) -> Any:  # noqa: ANN401 - whatever the user's function defaults to
-    return MISSING if parameter.default is parameter.empty else parameter.default
+    if parameter.default is parameter.empty:
+        return MISSING
+    if isinstance(parameter.default, list):
+        return tuple(parameter.default)
+    return str(parameter.default) if isinstance(parameter.default, Path) else parameter.default

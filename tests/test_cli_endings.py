@@ -40,6 +40,37 @@ search: {trials: 7, sampler: grid}
     assert "DivergedError" in rows
 
 
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_a_device_that_is_not_here_is_told_before_anything_runs(command: str, tmp_path: Path) -> None:
+    """A space that trains on hardware that this machine lacks is a wrong space."""
+    result = call(command, write(tmp_path), "--set", "training.device=cuda:99")
+    assert result.exit_code == 2, result.output
+    assert "cuda:99" in result.output
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    """An output folder that cannot be made is told by its path."""
+    (tmp_path / "file").write_text("")
+    result = call("run", write(tmp_path), "--out", tmp_path / "file" / "out")
+    assert result.exit_code == 2, result.output
+    assert str(tmp_path / "file") in result.output
+
+
+@pytest.mark.slow
+def test_a_reader_that_leaves_does_not_end_the_search(tmp_path: Path) -> None:
+    """Piped into a reader that stops reading, a run goes on to its end."""
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "beats_search", "run", str(write(tmp_path)), "--out", str(out), "--trials", "2"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    with process:
+        assert process.wait(timeout=120) == 0
+    rows = (out / "trials.csv").read_text(encoding="utf-8").splitlines()
+    assert sum(",finished," in row for row in rows) == 2
+
+
 @pytest.mark.slow
 def test_nothing_finished_ends_with_4(tmp_path: Path) -> None:
     """When the reference cannot be trained, the run says at which stage, and what to do."""

@@ -54,6 +54,30 @@ def test_a_function_becomes_a_part() -> None:
     assert made.build((1, 8, 8), 10) == ((1, 8, 8), 10, 8, False)
 
 
+def test_natural_signatures_become_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paths are marked as such and arrive as `Path`; lists become tuples; `*args` and `**more` are no settings."""
+    (tmp_path / "natural_for_plugins.py").write_text(
+        "from pathlib import Path\n"
+        "def data(root: Path, cache: Path | None = None, sizes=[1, 2], *args, **more):\n"
+        "    return root, cache, sizes\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = plugins.settings_class("datasets", "natural_for_plugins:data")
+    assert {entry.name: bool(entry.metadata["path"]) for entry in fields(found)} == {
+        "root": True,
+        "cache": True,
+        "sizes": False,
+    }
+    assert found(root="/here").load() == (Path("/here"), None, (1, 2))
+
+
+@pytest.mark.parametrize("name", [":net", "module:", ":"])
+def test_half_a_name_is_refused(name: str) -> None:
+    """`module:name` needs both halves."""
+    with pytest.raises(plugins.UnknownPartError, match="needs a module and a function"):
+        plugins.settings_class("models", name)
+
+
 @pytest.mark.usefixtures("outside")
 def test_a_function_that_is_not_there_is_named() -> None:
     """A `module:name` without such a function says which functions the module has."""

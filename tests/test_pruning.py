@@ -117,6 +117,18 @@ def test_a_pattern_that_matches_nothing_lists_the_layers(bench: Bench) -> None:
         ChannelPruning(ratio=0.5, layers=("fc9",)).apply(_model(bench), bench)
 
 
+def test_a_ratio_of_zero_asks_for_no_layer(bench: Bench) -> None:
+    """Where nothing is to be removed, a pattern that matches nothing is no mistake."""
+    model = _model(bench)
+    assert ChannelPruning(ratio=0.0, layers=("fc9",)).apply(model, bench) is model
+
+
+def test_a_model_with_nothing_to_prune_stays_as_it_is(bench: Bench) -> None:
+    """A single layer is the last one, and the last one is never pruned."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    assert ChannelPruning(ratio=0.5).apply(model, bench) is model
+
+
 class _Residual(nn.Module):
     def __init__(self) -> None:
         super().__init__()

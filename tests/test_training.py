@@ -316,6 +316,26 @@ def test_threads_that_do_not_get_their_cores_are_given_up(got: float, kept: int)
     torch.set_num_threads(before)
 
 
+class _Viewer(nn.Module):
+    """Flattens by `view`, which only torch's own layout allows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.dense = nn.Conv2d(1, 4, 3), nn.Linear(4 * 6 * 6, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features = torch.relu(self.convolution(images))
+        logits: torch.Tensor = self.dense(features.view(features.size(0), -1))
+        return logits
+
+
+def test_a_model_that_views_keeps_its_layout() -> None:
+    """Channels go last only where the model computes with that; a model that asks for a `view` does not."""
+    shape = (16, 1, 8, 8)
+    assert not find_numerics("fp32", _Viewer(), shape, CPU).channels_last
+    assert find_numerics("fp32", nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten()), shape, CPU).channels_last
+
+
 def test_choosing_a_precision_leaves_the_model_alone() -> None:
     """Counting the work neither changes statistics nor the mode."""
     model = network().train()

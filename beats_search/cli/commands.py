@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
-from beats_search.records.errors import BeatsError
+from beats_search.records.errors import BeatsError, CommandError
 
 _INTERRUPTED: Final = 130
 
@@ -171,6 +171,11 @@ def _answering(*, debug: bool) -> Iterator[None]:
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
         raise typer.Exit(_INTERRUPTED) from None
+    except OSError as error:
+        if debug:
+            raise
+        typer.secho(f"{error.filename or 'a file'}: {error.strerror or error}", err=True, fg="red")
+        raise typer.Exit(CommandError.exit_code) from None
     except Exception as error:  # a defect of ours: one line, and how to see more
         if debug:
             raise

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, final
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from beats_search.cli.tables import front_table
+from beats_search.cli.tables import Terminal, front_table
 from beats_search.records.event import Began, Ended, Event, Reclaimed, Repeated
 from beats_search.records.outcome import Failed, Finished, Stopped
 from beats_search.records.run import RunRecord, TrialRecord
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
 _SECONDS_PER_HOUR: Final = 3600
 _MOST_ROWS: Final = 12
+_SAME: Final = 0.95
 
 
 @contextmanager
 def display(space: "SearchSpace") -> Iterator["Watch"]:
     """Yield what shows a search's events while it goes on."""
-    console = Console()
+    console = Terminal()
     if not console.is_terminal:
         yield lambda event, _: console.print(_line(event), highlight=False, soft_wrap=True, markup=False)
         return
@@ -114,4 +115,6 @@ def _ended(record: TrialRecord) -> str:
 
 
 def _speed(ratio: float) -> str:
+    if _SAME < ratio < 1 / _SAME:
+        return "as fast"
     return f"{1 / ratio:.1f}× faster" if ratio <= 1 else f"{ratio:.1f}× slower"

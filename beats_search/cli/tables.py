@@ -1,7 +1,9 @@
 """Tables: results of app in, what a terminal shows out."""
 
+import os
+import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 from rich.console import Console, Group
 from rich.markup import escape
@@ -15,6 +17,16 @@ if TYPE_CHECKING:
     from beats_search.records.run import RunRecord
     from beats_search.report.tables import FrontRow
     from beats_search.search.replay import ReplayRow
+
+
+@final
+class Terminal(Console):
+    """A console whose reader may leave, as `head` does: nothing more is printed then, and work goes on."""
+
+    def on_broken_pipe(self) -> None:
+        """Print into nothing from now on, instead of ending the process."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def front_table(rows: Sequence["FrontRow"]) -> Table:
@@ -36,10 +48,12 @@ def front_table(rows: Sequence["FrontRow"]) -> Table:
 
 def print_result(result: "RunResult") -> None:
     """Print why a search ended, its front, and where the page is."""
+    from beats_search.report.answer import answer
     from beats_search.report.tables import front_rows
 
-    console = Console()
+    console = Terminal()
     console.print(f"\n{escape(result.ending)}", highlight=False)
+    console.print(escape(answer(result.record).text), style="bold", highlight=False)
     _print_rows(console, result.record, front_rows(result.record))
     console.print(f"\npage    {result.folder / 'report.html'}", highlight=False, soft_wrap=True)
     console.print(f"models  {result.folder / 'models'}/<trial>/model.onnx", highlight=False, soft_wrap=True)
@@ -47,12 +61,12 @@ def print_result(result: "RunResult") -> None:
 
 def print_front(record: "RunRecord", rows: Sequence["FrontRow"]) -> None:
     """Print a run's front."""
-    _print_rows(Console(), record, rows)
+    _print_rows(Terminal(), record, rows)
 
 
 def print_check(result: "CheckResult") -> None:
     """Print the size of a space, its knobs, what some of its plans would be, and the time it will take."""
-    console = Console()
+    console = Terminal()
     plans = "endlessly many" if result.plans is None else f"{result.plans:,}"
     console.print(f"{escape(result.space.name)}: {plans} plans, {len(result.knobs)} knobs", highlight=False)
     knobs = Table(box=None, pad_edge=False, show_header=False)
@@ -79,7 +93,7 @@ def print_replay(rows: Sequence["ReplayRow"]) -> None:
     for row in rows:
         shares = (f"{share:.3f}" for share in (row.share_at_25, row.share_at_50, row.share_at_75))
         table.add_row(row.sampler, *shares, f"{row.trials_to_90:g}", f"{row.trials_to_95:g}")
-    console = Console()
+    console = Terminal()
     console.print(table)
     if rows:
         what = f"medians over {rows[0].seeds} seeds, {rows[0].trials} finished trials as the table"
@@ -95,7 +109,7 @@ def print_parts(lines: Sequence["PartLine"]) -> None:
     for line in lines:
         table.add_row("" if line.shelf == shelf else line.shelf, line.name, escape(line.summary))
         shelf = line.shelf
-    Console().print(table)
+    Terminal().print(table)
 
 
 def _print_rows(console: Console, record: "RunRecord", rows: Sequence["FrontRow"]) -> None:

@@ -25,7 +25,10 @@ __all__ = ["ChannelPruning"]
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelPruning:
-    """Remove a `ratio` of the channels of every layer but the last; `layers` limits it by name."""
+    """Remove a `ratio` of the channels of every layer but the last; `layers` limits it by name.
+
+    Widths are rounded up to a multiple of `round_to`, so a narrow layer may keep all its channels.
+    """
 
     ratio: float
     layers: tuple[str, ...] = ("*",)
@@ -49,6 +52,8 @@ class ChannelPruning:
 
         Raises ValueError when no layer has a name that `layers` matches.
         """
+        if not self.ratio:
+            return model
         example = torch.zeros(1, *bench.data.input_shape)
         keep = self._channels_to_keep(model, example)
         if not keep:
@@ -66,7 +71,7 @@ class ChannelPruning:
             for name, width in layers.items()
             if any(fnmatch.fnmatchcase(own_name(name), pattern) for pattern in self.layers)
         }
-        if not chosen:
+        if not chosen and self.layers != ("*",):
             rule = f"layers={list(self.layers)} matches no layer that can be pruned"
             raise ValueError(f"{rule}; there are: {', '.join(own_name(name) for name in layers) or 'none'}")
         narrowed = {name: self._rounded(width) for name, width in chosen.items()}

@@ -10,5 +10,7 @@ def replace_text(path: Path, text: str) -> None:
     try:
         aside.write_text(text, encoding="utf-8", errors="replace", newline="\n")
         aside.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         aside.unlink(missing_ok=True)

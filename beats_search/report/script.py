@@ -6,12 +6,14 @@ RUN_SCRIPT: Final = '''\
 """Runs model.onnx: python run.py images.npy (float in [0, 1], shape as in card.json); without a file, on noise."""
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
 
-card = json.load(open("card.json", encoding="utf-8"))
-session = onnxruntime.InferenceSession("model.onnx")
+here = Path(__file__).parent
+card = json.loads((here / "card.json").read_text(encoding="utf-8"))
+session = onnxruntime.InferenceSession(here / "model.onnx")
 shape = session.get_inputs()[0].shape[1:]
 images = np.load(sys.argv[1]) if len(sys.argv) > 1 else np.random.default_rng(0).random((1, *shape))
 logits = session.run(["logits"], {"input": images.astype(np.float32)})[0]

@@ -25,6 +25,9 @@ SCHEMA: Final = 1
 """Raised whenever what a study carries changes its meaning."""
 
 
+_ANEW: Final = "--fresh starts a new run"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
     """What is known of a run before its first trial; nothing of it changes later.
@@ -81,13 +84,18 @@ def read_study(path: Path, storage: RDBStorage) -> tuple[Study, RunFacts, Accoun
         study = optuna.load_study(study_name=None, storage=storage, sampler=RandomSampler())
         attributes = study.user_attrs
         schema = attributes[MARK]
+    except (KeyError, ValueError) as error:
+        raise CommandError(f"{path} is no study of beats-search; --out names another folder") from error
+    try:
         if schema == SCHEMA:
             facts = from_plain(RunFacts, {field.name: attributes[field.name] for field in fields(RunFacts)})
             return study, facts, read_account(study.get_trials(deepcopy=False))
     except (KeyError, ValueError, TypeError) as error:
-        raise CommandError(f"{path} is no study of beats-search; --out names another folder") from error
-    rest = f"this version reads {SCHEMA}; --fresh starts a new run"
-    raise CommandError(f"{path} was written by another version of beats-search (schema {schema}); {rest}")
+        what = f"{type(error).__name__}: {error}"
+        raise CommandError(
+            f"{path} is a run of another version of beats-search, or damaged ({what}); {_ANEW}"
+        ) from error
+    raise CommandError(f"{path} is a run of another version of beats-search (schema {schema}, not {SCHEMA}); {_ANEW}")
 
 
 def run_record(study: Study, facts: RunFacts, account: Account) -> RunRecord:

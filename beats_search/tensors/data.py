@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 _BYTE_MAX = 255
 _FEWEST_CLASSES = 2
+_IMAGES = 4  # dimensions: n, channels, height, width
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +22,14 @@ class Split:
     labels: Tensor
 
     def __post_init__(self) -> None:
-        """Refuse inputs and labels that do not belong together."""
+        """Refuse inputs and labels that are no tensors, or do not belong together."""
+        for name, value in (("inputs", self.inputs), ("labels", self.labels)):
+            if not isinstance(value, Tensor):
+                raise TypeError(f"{name} need to be a torch tensor, got {type(value).__name__}")
+        if not self.inputs.is_floating_point() and self.inputs.dtype != torch.uint8:
+            raise ValueError(f"inputs need to be float or uint8, got {self.inputs.dtype}")
+        if self.labels.dim() != 1:
+            raise ValueError(f"labels need the shape (n,), got {tuple(self.labels.shape)}")
         if len(self.inputs) != len(self.labels):
             raise ValueError(f"a split needs a label per input, got {len(self.inputs)} and {len(self.labels)}")
         if self.labels.dtype != torch.int64:
@@ -98,8 +106,16 @@ def _check_split(name: str, split: Split, input_shape: tuple[int, ...], classes:
     if low < 0 or high >= classes:
         rule = f"labels of the {name} split need to be in 0…{classes - 1} ({classes} classes)"
         raise ValueError(f"{rule}, got {low}…{high}")
-    if split.inputs.is_floating_point() and not bool(split.inputs.isfinite().all()):
+    if split.inputs.is_floating_point():
+        _check_values(name, split.inputs)
+
+
+def _check_values(name: str, inputs: Tensor) -> None:
+    if not bool(inputs.isfinite().all()):
         raise ValueError(f"inputs of the {name} split need to be finite numbers, got NaN or infinity")
+    lowest, highest = float(inputs.min()), float(inputs.max())
+    if inputs.dim() == _IMAGES and not 0 <= lowest <= highest <= 1:
+        raise ValueError(f"float images of the {name} split need to be within 0…1, got {lowest:.3g}…{highest:.3g}")
 
 
 def to_float(inputs: Tensor) -> Tensor:

@@ -59,7 +59,7 @@ def find_numerics(
 ) -> Numerics:
     """Return how to compute batches of that shape on a device where `model` already is."""
     large = _macs(model, batch_shape, device) >= MACS_WORTH_IT
-    convolves = any(isinstance(layer, nn.Conv2d) for layer in model.modules())
+    channels_last = device.type in _CHANNELS_LAST and _takes_channels_last(model, batch_shape, device)
     match precision:
         case "fp32":
             bf16 = False
@@ -67,7 +67,7 @@ def find_numerics(
             bf16 = True
         case "auto":
             bf16 = large and has_bf16(device)
-    return Numerics(bf16=bf16, channels_last=convolves and device.type in _CHANNELS_LAST, parallel=large)
+    return Numerics(bf16=bf16, channels_last=channels_last, parallel=large)
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -77,6 +77,20 @@ def has_bf16(device: torch.device) -> bool:
     if device.type == "cpu":
         return any(torch.cpu.get_capabilities().get(name, False) for name in _BF16_INSTRUCTIONS)
     return False
+
+
+def _takes_channels_last(model: nn.Module, batch_shape: tuple[int, ...], device: torch.device) -> bool:
+    """Tell whether a model convolves images and never asks for a `view` that only torch's own layout has."""
+    if len(batch_shape) != _IMAGE_RANK or not any(isinstance(layer, nn.Conv2d) for layer in model.modules()):
+        return False
+    laid_out = deepcopy(model).eval().to(memory_format=torch.channels_last)
+    images = torch.zeros(2, *batch_shape[1:], device=device)
+    try:
+        with torch.inference_mode():
+            laid_out(images.contiguous(memory_format=torch.channels_last))
+    except RuntimeError:
+        return False
+    return True
 
 
 def _macs(model: nn.Module, batch_shape: tuple[int, ...], device: torch.device) -> int:

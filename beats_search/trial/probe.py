@@ -14,6 +14,7 @@ from beats_search.records.part import Part
 from beats_search.records.plan import TrialPlan
 from beats_search.tensors.data import DataBundle
 from beats_search.tensors.seams import Engine
+from beats_search.training.devices import find_device
 from beats_search.training.fit import fit
 from beats_search.trial.recipe import build_model, compress, example_of, load_data, runtime_of, stage_seed
 from beats_search.trial.run import Reference
@@ -66,6 +67,11 @@ def deploy_untrained(plan: TrialPlan, path: Path) -> Engine:
     data = load_data(plan.dataset)
     compressed = compress(build_model(plan, data), plan, data, _untrained)
     return runtime_of(plan).deploy(compressed, example_of(data), path)
+
+
+def check_device(plan: TrialPlan) -> None:
+    """Raise ValueError when the device that a plan trains on is not on this machine."""
+    find_device(plan.training.device)
 
 
 def count_macs(plan: TrialPlan) -> int:

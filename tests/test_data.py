@@ -1,0 +1,58 @@
+"""Data: a data set that nothing could be learned from is refused with the rule and the split."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from beats_search.tensors.data import DataBundle, Split, standardize_by, to_float
+
+IMAGES, LABELS = torch.rand(6, 1, 4, 4), torch.arange(6) % 3
+GOOD = Split(inputs=IMAGES, labels=LABELS)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "labels", "rule"),
+    [
+        (IMAGES.numpy(), LABELS, "inputs need to be a torch tensor, got ndarray"),
+        (IMAGES, LABELS.numpy(), "labels need to be a torch tensor"),
+        (IMAGES.long(), LABELS, "float or uint8, got torch.int64"),
+        (IMAGES, LABELS.int(), "int64 class numbers"),
+        (IMAGES, LABELS[:, None], r"shape \(n,\), got \(6, 1\)"),
+        (IMAGES, LABELS[:5], "a label per input, got 6 and 5"),
+    ],
+)
+def test_a_wrong_split_is_refused(inputs: Tensor, labels: Tensor, rule: str) -> None:
+    """A split holds tensors that belong together."""
+    with pytest.raises((TypeError, ValueError), match=rule):
+        Split(inputs=inputs, labels=labels)
+
+
+@pytest.mark.parametrize(
+    ("split", "rule"),
+    [
+        (Split(inputs=IMAGES[:0], labels=LABELS[:0]), "at least one input"),
+        (Split(inputs=IMAGES[:, :, :3], labels=LABELS), "one shape"),
+        (Split(inputs=IMAGES, labels=LABELS + 1), r"0…2 \(3 classes\), got 1…3"),
+        (Split(inputs=IMAGES * np.nan, labels=LABELS), "finite numbers"),
+        (Split(inputs=IMAGES * 255, labels=LABELS), "within 0…1"),
+    ],
+)
+def test_a_wrong_data_set_is_refused(split: Split, rule: str) -> None:
+    """All splits fit together, with labels of the classes and images in the range that models take."""
+    with pytest.raises(ValueError, match=rule):
+        DataBundle(train=GOOD, validation=split, test=GOOD, classes=("a", "b", "c"))
+
+
+def test_bytes_are_images_too() -> None:
+    """An image of bytes is the same image in 0…1."""
+    assert torch.equal(to_float(torch.tensor([0, 255], dtype=torch.uint8)), torch.tensor([0.0, 1.0]))
+
+
+def test_standardized_images_have_mean_0_and_deviation_1() -> None:
+    """The statistics are those of the training images, per channel."""
+    images = torch.rand(50, 3, 5, 5) * torch.tensor([1.0, 0.5, 0.1]).reshape(1, 3, 1, 1)
+    split = Split(inputs=images, labels=torch.zeros(50, dtype=torch.int64))
+    got = standardize_by(split)(images)
+    assert torch.allclose(got.mean(dim=(0, 2, 3)), torch.zeros(3), atol=1e-5)
+    assert torch.allclose(got.std(dim=(0, 2, 3)), torch.ones(3), atol=1e-5)
