@@ -56,7 +56,13 @@ def plan(width: int = 64, ratio: float = 0.0, bits: int = 32, lr: float = 0.05, 
     )
 
 
-def finished(accuracy: float = 0.98, latency_ms: float = 0.2, size_kb: float = 40.0, as_: str = "fp32") -> Finished:
+def finished(
+    accuracy: float = 0.98,
+    latency_ms: float = 0.2,
+    size_kb: float = 40.0,
+    as_: str = "fp32",
+    macs: int = 1_600_000,
+) -> Finished:
     """Return a finished outcome with 95 % intervals of a believable width."""
     half = 1.96 * math.sqrt(max(accuracy * (1 - accuracy), 0.0) / 288)
     ratio = latency_ms / REFERENCE_MS
@@ -73,7 +79,7 @@ def finished(accuracy: float = 0.98, latency_ms: float = 0.2, size_kb: float = 4
             calls=12_000,
             settled=True,
         ),
-        footprint=Footprint(size_kb=size_kb, parameters=int(250 * size_kb), macs=int(40_000 * size_kb)),
+        footprint=Footprint(size_kb=size_kb, parameters=int(250 * size_kb), macs=macs),
         executed_as=as_,
         sha256="5f" * 32,
         curve=_curve(accuracy, 12),
@@ -152,7 +158,8 @@ def _outcome(number: int, width: float, bits: int, random_: random.Random) -> Tr
     full_ms = REFERENCE_MS * (width / 64) ** 1.8 + 0.012
     latency = full_ms if bits == 32 else full_ms / 4 + 0.04
     as_ = "fp32" if bits == 32 else "int8"
-    return finished(accuracy, latency * random_.uniform(0.98, 1.02), 310 * (width / 64) ** 1.9 * bits / 32, as_)
+    size_kb = 310 * (width / 64) ** 1.9
+    return finished(accuracy, latency * random_.uniform(0.98, 1.02), size_kb * bits / 32, as_, int(40_000 * size_kb))
 
 
 def _curve(accuracy: float, epochs: int) -> tuple[EpochScore, ...]:

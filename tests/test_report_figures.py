@@ -207,13 +207,23 @@ def test_int8_that_is_slower_than_fp32_is_told() -> None:
         record(1, finished(latency_ms=0.1, as_="int8"), plan(width=64, bits=8, lr=0.2)),
         record(2, finished(latency_ms=0.03), plan(width=16)),
         record(3, finished(latency_ms=0.045, as_="int8"), plan(width=16, bits=8)),
-        record(4, finished(latency_ms=0.02, as_="int8"), plan(width=16, ratio=0.5, bits=8)),
+        record(4, finished(latency_ms=0.02, as_="int8", macs=400_000), plan(width=16, ratio=0.5, bits=8)),
     )
     slower, faster = rivalries(run)
     assert (slower.structure, slower.low_trials, slower.full_trials) == ("resnet width 16", (3,), (2,))
     assert slower.gain == pytest.approx(0.03 / 0.045)
     assert faster.gain == pytest.approx(4)
     assert slower.clear
+
+
+def test_pruning_that_removed_nothing_is_the_same_structure() -> None:
+    """A ratio that rounding left without effect is compared with the unpruned network."""
+    run = run_of(
+        record(0, finished(latency_ms=0.1), plan(width=16)),
+        record(1, finished(latency_ms=0.05, as_="int8"), plan(width=16, ratio=0.1, bits=8)),
+    )
+    (rivalry,) = rivalries(run)
+    assert rivalry.structure == "resnet width 16"
 
 
 def test_overlapping_latencies_are_no_clear_verdict() -> None:

@@ -36,7 +36,7 @@ class RunRecord:
     `classes` and `input_shape` (without the batch) describe what the models take and tell.
 
     `reference_point` holds the worst corner of the hypervolume by objective name, in objective
-    units; `test_accuracy` is known for the members of the front only, by trial number.
+    units; `test_accuracy` is known for the front and the reference only, by trial number.
     `duplicates` counts proposals that repeated a known plan and were answered from it.
     """
 

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import median
 
 from beats_search.records.outcome import Finished, Interval
@@ -15,7 +15,7 @@ _FULL = "fp32"
 _FULL_BITS = 32
 _EXECUTED = {8: "int8", 4: "int4"}
 _Pair = tuple[TrialRecord, Finished]
-_Structure = tuple[Part, tuple[Part, ...], Part]
+_Structure = tuple[Part, int, Part]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,14 +39,15 @@ class Rivalry:
 def rivalries(run: RunRecord) -> tuple[Rivalry, ...]:
     """Return one rivalry per structure that finished both in fp32 and in a lower precision, worst gain first.
 
-    A structure is a model with its settings, its compression apart from quantization, and its runtime.
+    A structure is a model with its settings, the multiply-accumulates that compression left of it, and
+    its runtime: a ratio that removed no channel makes no structure of its own.
     """
     groups: defaultdict[_Structure, defaultdict[str, list[_Pair]]] = defaultdict(lambda: defaultdict(list))
     for trial, outcome in run.finished():
-        groups[_structure(trial.plan)][outcome.executed_as].append((trial, outcome))
+        groups[_structure(trial.plan, outcome)][outcome.executed_as].append((trial, outcome))
     found = [
-        _rivalry(structure, precision, low, by_precision[_FULL])
-        for structure, by_precision in groups.items()
+        _rivalry(precision, low, by_precision[_FULL])
+        for by_precision in groups.values()
         for precision, low in by_precision.items()
         if precision != _FULL and _FULL in by_precision
     ]
@@ -79,23 +80,20 @@ def numbered(trials: Iterable[int]) -> str:
     return f"trial{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}"
 
 
-def _structure(plan: TrialPlan) -> _Structure:
-    return plan.model, tuple(part for part in map(_shaping, plan.compression) if part), plan.runtime
+def _structure(plan: TrialPlan, outcome: Finished) -> _Structure:
+    return plan.model, outcome.footprint.macs, plan.runtime
 
 
-def _shaping(part: Part) -> Part | None:
-    """Return what shapes the network: no quantization, no ratio of zero, no epochs of recovery."""
-    settings = dict(part.settings)
-    if part.name == "quantization" or settings.get("ratio") == 0:
-        return None
-    return replace(part, settings=tuple(item for item in part.settings if item[0] != "recovery_epochs"))
+def _in_words(plan: TrialPlan) -> str:
+    """Return the model and what shapes it: no quantization, no ratio of zero."""
+    shaping = (technique_in_words(part) for part in plan.compression if part.name != "quantization")
+    return "; ".join([part_in_words(plan.model), *(words for words in shaping if words)])
 
 
-def _rivalry(structure: _Structure, precision: str, low: list[_Pair], full: list[_Pair]) -> Rivalry:
-    model, shaping, _ = structure
+def _rivalry(precision: str, low: list[_Pair], full: list[_Pair]) -> Rivalry:
     one, other = _spread(low), _spread(full)
     return Rivalry(
-        structure="; ".join([part_in_words(model), *map(technique_in_words, shaping)]),
+        structure=min((_in_words(trial.plan) for trial, _ in (*full, *low)), key=len),
         executed_as=precision,
         low_trials=tuple(trial.number for trial, _ in low),
         low_ms=median(outcome.latency.median_ms for _, outcome in low),
