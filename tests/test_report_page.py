@@ -1,5 +1,6 @@
 """The page as a file: complete, offline, and deaf to what hostile names ask for."""
 
+import errno
 import json
 import math
 from dataclasses import replace
@@ -219,10 +220,10 @@ def test_a_failed_write_leaves_the_old_page(tmp_path: Path, monkeypatch: pytest.
     path.write_text("old", encoding="utf-8")
 
     def refuse(_: Path, __: Path) -> None:
-        raise OSError("no space")
+        raise OSError(errno.ENOSPC, "no space")
 
     monkeypatch.setattr(Path, "replace", refuse)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(OSError, match="no space.*report.html"):
         write_page([run_of()], path, folders=[tmp_path])
     assert path.read_text(encoding="utf-8") == "old"
     assert list(tmp_path.iterdir()) == [path]
