@@ -223,7 +223,7 @@ def test_a_failed_write_leaves_the_old_page(tmp_path: Path, monkeypatch: pytest.
         raise OSError(errno.ENOSPC, "no space")
 
     monkeypatch.setattr(Path, "replace", refuse)
-    with pytest.raises(OSError, match="no space.*report.html"):
+    with pytest.raises(OSError, match=r"no space.*report\.html"):
         write_page([run_of()], path, folders=[tmp_path])
     assert path.read_text(encoding="utf-8") == "old"
     assert list(tmp_path.iterdir()) == [path]
