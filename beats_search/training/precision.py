@@ -4,7 +4,7 @@ No timing is involved, so that equal plans train equally on equal machines. The 
 measurements of whole training steps on a Zen 4 CPU (avx512_bf16), 1 and 2 threads: channels_last
 was never slower for convolutional networks in float32, and bf16 paid from about 100 million
 multiply-accumulates per batch on (1.1 to 2 times as fast), below which its casts cost what they save.
-A second thread pays from about the same size on; below it, it costs a tenth.
+A second thread pays from about the same size on; below it, it costs a tenth or more.
 """
 
 from copy import deepcopy
