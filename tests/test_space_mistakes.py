@@ -28,7 +28,7 @@ PLAN_MISTAKES = {
     "key of a record": ("training:\n  epochs: 2\n  lrr: 1 # <-", "unknown key 'lrr' in training; did you mean 'lr'? ("),
     "key of an inner record": (
         "training:\n  epochs: 2\n  accumulation:\n    windw: 1 # <-",
-        "unknown key 'windw' in training.accumulation; did you mean 'window'? (window)",
+        "unknown key 'windw' in training.accumulation; did you mean 'window'? (window,",
     ),
     "key that is not built yet": ("search: {workers: 4} # <-", "unknown key 'workers' in search; allowed: (trials, "),
     "setting": (

@@ -11,13 +11,34 @@ from beats_search.records.plain import Plain, from_tagged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RegionScore:
+    """How often a region of the network was updated in one epoch, and what its updates were made of.
+
+    `agreement` is the mean of the trigger's statistic at the updates (between 0 and the number of
+    micro-batches), `waited` the mean number of micro-batches in an update; both NaN without updates.
+    """
+
+    name: str
+    fires: int
+    agreement: float
+    waited: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EpochScore:
-    """What one epoch of training reached on the validation split."""
+    """What one epoch of training reached on the validation split, and how it updated the weights.
+
+    `updates` counts optimizer steps; `skipped` counts micro-batches whose gradient was not finite.
+    `regions` is in the order of the network; empty where nothing but a window fires.
+    """
 
     epoch: int
     train_loss: float
     accuracy: float
     seconds: float
+    updates: int = 0
+    skipped: int = 0
+    regions: tuple[RegionScore, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

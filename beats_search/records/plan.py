@@ -7,6 +7,7 @@ metadata says `knob: False` must be a fixed value.
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal
@@ -18,16 +19,47 @@ FIXED: Final[Mapping[str, bool]] = {"knob": False}
 _HALF_TURN = 180
 
 
+def _refuse_no_share(name: str, share: float) -> None:  # stands before the records: their defaults call it
+    if not 0 <= share <= 1:
+        raise ValueError(f"{name} needs to be between 0 and 1, got {share}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccumulationPlan:
-    """Gradient accumulation: one optimizer step per `window` micro-batches."""
+    """The Beats method: gradients are accumulated region by region until a trigger or the window fires.
+
+    `window` caps the micro-batches of one accumulation; `trigger` fires a region as soon as the
+    agreement of its micro-gradients, between 0 and their number, reaches it. `local_error` is the
+    weight of the regions' own losses beside the network's, annealed to 0 over the last `anneal` of
+    training (a share; 0 keeps it). `top_k` is the share of entries that a fire hands on.
+    """
 
     window: int = 1
+    trigger: float | Literal["never"] = "never"
+    local_error: float = 0.0
+    scope: Literal["region", "global"] = "region"
+    mode: Literal["mean", "sum"] = "mean"
+    anneal: float = 0.25
+    local_scale: Literal["none", "norm"] = "none"
+    top_k: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuse a window that holds no micro-batch."""
+        """Refuse a window that holds no micro-batch, and shares that are none."""
         if self.window < 1:
             raise ValueError(f"accumulation.window needs to be at least 1, got {self.window}")
+        if self.trigger != "never" and not 0 <= self.trigger < math.inf:
+            raise ValueError(f"accumulation.trigger needs to be never or at least 0, got {self.trigger}")
+        _refuse_no_share("accumulation.local_error", self.local_error)
+        _refuse_no_share("accumulation.anneal", self.anneal)
+        if not 0 < self.top_k <= 1:
+            raise ValueError(f"accumulation.top_k needs to be above 0 and at most 1, got {self.top_k}")
+        if self.top_k < 1 and self.mode != "sum":
+            raise ValueError(f"accumulation.top_k needs mode sum below 1, got top_k={self.top_k}, mode={self.mode}")
+
+    @property
+    def plain(self) -> bool:
+        """Whether this is ordinary accumulation over a window, without trigger and local errors."""
+        return self.trigger == "never" and not self.local_error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +81,12 @@ class AugmentationPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingPlan:
-    """How to train: `batch_size` is the micro-batch, and schedules advance per micro-batch."""
+    """How to train: `batch_size` is the micro-batch, and schedules advance per micro-batch.
+
+    `batch_norm` adds batch norms to the model or removes its own; `clip` is the largest norm of the
+    gradient that an optimizer step takes (0: any); `ema` is the decay of the moving average of the
+    weights that is evaluated and exported in place of the last ones (0: the last ones).
+    """
 
     epochs: int
     batch_size: int = 64
@@ -58,6 +95,10 @@ class TrainingPlan:
     schedule: Annotated[Part, Shelf("schedules")] = Part(name="constant")
     accumulation: AccumulationPlan = AccumulationPlan()
     augmentation: AugmentationPlan = AugmentationPlan()
+    batch_norm: Literal["as_built", "added", "removed"] = "as_built"
+    label_smoothing: float = 0.0
+    clip: float = 0.0
+    ema: float = 0.0
     device: str = field(default="auto", metadata=FIXED)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
@@ -69,6 +110,11 @@ class TrainingPlan:
             raise ValueError(f"training.batch_size needs to be at least 1, got {self.batch_size}")
         if not self.lr > 0:
             raise ValueError(f"training.lr needs to be above 0, got {self.lr}")
+        if not self.clip >= 0:
+            raise ValueError(f"training.clip needs to be at least 0, got {self.clip}")
+        for name, share in (("label_smoothing", self.label_smoothing), ("ema", self.ema)):
+            if not 0 <= share < 1:
+                raise ValueError(f"training.{name} needs to be at least 0 and below 1, got {share}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
