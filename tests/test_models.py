@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 from torch import fx, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from beats_search import plugins
 from beats_search.models.cnn import Cnn
@@ -12,10 +13,12 @@ from beats_search.models.mlp import Mlp
 from beats_search.models.resnet import Resnet
 from beats_search.models.torchvision import Torchvision
 from beats_search.records.part import Part, Setting
+from beats_search.tensors.activations import ACTIVATIONS, ActivationName
+from beats_search.tensors.beats_layers import BeatsConv2d
 
 SHELF: dict[str, dict[str, Setting]] = {
     "mlp": {"width": 7, "depth": 2},
-    "cnn": {"width": 4, "dense": 9},
+    "cnn": {"width": 4, "dense": 9, "beats_layers": 2},
     "resnet": {"width": 4, "blocks": 2},
     "torchvision": {"network": "shufflenet_v2_x0_5"},
 }
@@ -100,6 +103,53 @@ def test_the_reference_networks_have_their_published_shapes() -> None:
     assert shapes == [(32, 1, 3, 3), (64, 32, 3, 3), (128, 64 * 7 * 7), (10, 128)]
 
 
+def test_beats_layers_stand_between_pooling_and_the_dense_layer() -> None:
+    """Each keeps the shape of what it gets; the other layers are named as without them."""
+    plain, beats = Cnn().build((1, 28, 28), 10), Cnn(beats_layers=2).build((1, 28, 28), 10)
+    assert [name for name, _ in plain.named_children()] == [
+        *("conv1", "relu1", "pool1", "conv2", "relu2", "pool2", "flatten", "fc1", "relu3", "fc2")
+    ]
+    names = [name for name, _ in beats.named_children()]
+    assert names[6:8] == ["beats1", "beats2"]
+    assert names[:6] + names[8:] == [name for name, _ in plain.named_children()]
+    layers = [layer for layer in beats.children() if isinstance(layer, BeatsConv2d)]
+    assert [tuple(layer.state_dict()["layer.weight"].shape) for layer in layers] == [(64, 64, 3, 3)] * 2
+
+
+@pytest.mark.parametrize("beats_layers", [0, 1, 3])
+def test_a_beats_layer_costs_one_convolution(beats_layers: int) -> None:
+    """Each adds the parameters and the work of a 3x3 convolution of all channels over the pooled image."""
+    with FlopCounterMode(display=False) as counter:
+        network = Cnn(width=4, dense=8, beats_layers=beats_layers).build((1, 8, 8), 10).eval()
+        network(torch.rand(1, 1, 8, 8))
+    convolutions = 9 * 4 * 64 + 9 * 4 * 8 * 16 + beats_layers * 9 * 8 * 8 * 4
+    assert counter.get_total_flops() == 2 * (convolutions + 32 * 8 + 8 * 10)
+    assert parameters(network) == 40 + 296 + 264 + 90 + beats_layers * (9 * 8 * 8 + 8)
+
+
+def test_settings_left_out_change_no_weight() -> None:
+    """A network with the settings' defaults has the names, and from one seed the weights, of one without them."""
+    torch.manual_seed(0)
+    mlp = Mlp(width=5, depth=2, activation="relu", dropout=0.0).build((3,), 2).state_dict()
+    torch.manual_seed(0)
+    layers = {"fc1": nn.Linear(3, 5), "fc2": nn.Linear(5, 5), "fc3": nn.Linear(5, 2)}
+    expected = {f"{name}.{key}": value for name, layer in layers.items() for key, value in layer.state_dict().items()}
+    assert list(mlp) == list(expected)
+    assert all(torch.equal(mlp[name], value) for name, value in expected.items())
+    names = [name for name, _ in Mlp(width=5, depth=2).build((3,), 2).named_children()]
+    assert names == ["flatten", "fc1", "relu1", "fc2", "relu2", "fc3"]
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_an_mlp_activates_and_drops_after_every_hidden_layer(activation: ActivationName) -> None:
+    """Each hidden layer is followed by the activation and the dropout that were asked for; the last by neither."""
+    network = Mlp(depth=2, activation=activation, dropout=0.25).build((1, 8, 8), 10)
+    kinds = [type(layer) for layer in network.children()]
+    hidden = [nn.Linear, type(ACTIVATIONS[activation]()), nn.Dropout]
+    assert kinds == [nn.Flatten, *hidden, *hidden, nn.Linear]
+    assert {layer.p for layer in network.children() if isinstance(layer, nn.Dropout)} == {0.25}
+
+
 def test_a_resnet_has_six_convolutions_and_two_projections_at_one_block_a_stage() -> None:
     """Beside the stem: two convolutions a block, and a 1x1 projection where stage 2 and 3 begin."""
     layers = [layer for layer in Resnet(width=32).build((1, 28, 28), 10).modules() if isinstance(layer, nn.Conv2d)]
@@ -126,6 +176,9 @@ def test_wider_networks_have_more_parameters(family: type[Resnet | Cnn]) -> None
     [
         (Mlp, {"width": 0}, "mlp needs width >= 1 and depth >= 1, got width=0, depth=1"),
         (Mlp, {"depth": 0}, "got width=100, depth=0"),
+        (Mlp, {"dropout": 1.0}, "mlp.dropout needs to be at least 0 and below 1, got 1.0"),
+        (Mlp, {"dropout": -0.5}, "mlp.dropout .* got -0.5"),
+        (Cnn, {"beats_layers": -1}, "cnn.beats_layers needs to be at least 0, got -1"),
         (Cnn, {"width": 0}, "cnn needs width >= 1 and dense >= 1, got width=0"),
         (Cnn, {"dense": -1}, "dense=-1"),
         (Resnet, {"width": 0}, "resnet needs width >= 1 and blocks >= 1, got width=0"),
@@ -135,7 +188,7 @@ def test_wider_networks_have_more_parameters(family: type[Resnet | Cnn]) -> None
     ],
 )
 def test_settings_without_sense_are_refused(
-    family: type[Mlp | Cnn | Resnet | Torchvision], settings: dict[str, int], message: str
+    family: type[Mlp | Cnn | Resnet | Torchvision], settings: dict[str, float], message: str
 ) -> None:
     """The error states the rule, then the values."""
     with pytest.raises(ValueError, match=message):

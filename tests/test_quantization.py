@@ -152,6 +152,17 @@ def test_folding_batch_norms_keeps_the_function(affine: bool) -> None:  # noqa: 
     assert torch.allclose(folded(images), model(images), atol=1e-5)
 
 
+def test_an_identity_between_two_layers_is_left_out() -> None:
+    """What an Identity stands between is fused as if it were not there; the network computes the same."""
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)).eval()
+    model = nn.Sequential(*(part for layer in plain for part in (nn.Identity(), layer)), nn.Identity())
+    images = torch.rand(8, 1, 8, 8)
+    assert torch.equal(traced(model)(images), plain(images))
+    with torch.inference_mode():
+        assert torch.equal(quantize(model, images)(images), quantize(plain, images)(images))
+
+
 def test_integer_arithmetic_is_what_fake_quantization_computes() -> None:
     """A quantized linear layer equals integer products and sums, scaled once at the end."""
     torch.manual_seed(0)

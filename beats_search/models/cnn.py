@@ -1,10 +1,12 @@
-"""CNN: images to logits through two convolutions with pooling and one dense layer."""
+"""CNN: images to logits through two convolutions with pooling, Beats layers and one dense layer."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final, final
 
 from torch import nn
+
+from beats_search.tensors.beats_layers import BeatsConv2d
 
 __all__ = ["Cnn"]
 
@@ -15,15 +17,22 @@ _SMALLEST: Final = 4
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cnn:
-    """Two convolutions of `width` and 2·`width` channels, each with pooling, and a `dense` layer."""
+    """Two convolutions of `width` and 2·`width` channels, each with pooling, and a `dense` layer.
+
+    `beats_layers` more convolutions of 2·`width` channels, each a region of the Beats method, stand
+    between the second pooling and the dense layer.
+    """
 
     width: int = 32
     dense: int = 128
+    beats_layers: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse a network without channels or units."""
+        """Refuse a network without channels or units, and fewer than no Beats layers."""
         if self.width < 1 or self.dense < 1:
             raise ValueError(f"cnn needs width >= 1 and dense >= 1, got width={self.width}, dense={self.dense}")
+        if self.beats_layers < 0:
+            raise ValueError(f"cnn.beats_layers needs to be at least 0, got {self.beats_layers}")
 
     def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
         """Return an untrained network from images (n, channels, height, width) to logits (n, classes).
@@ -34,6 +43,7 @@ class Cnn:
             raise ValueError(f"cnn needs images (channels, height, width) of at least 4x4 pixels, got {input_shape}")
         channels, height, width = input_shape
         middle = 2 * self.width
+        beats = {f"beats{index}": _beats_layer(middle) for index in range(1, self.beats_layers + 1)}
         return nn.Sequential(
             OrderedDict(
                 conv1=_convolution(channels, self.width),
@@ -42,6 +52,7 @@ class Cnn:
                 conv2=_convolution(self.width, middle),
                 relu2=nn.ReLU(),
                 pool2=nn.MaxPool2d(2),
+                **beats,
                 flatten=nn.Flatten(),
                 fc1=nn.Linear(middle * (height // 4) * (width // 4), self.dense),
                 relu3=nn.ReLU(),
@@ -52,3 +63,7 @@ class Cnn:
 
 def _convolution(inputs: int, outputs: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, kernel_size=3, padding="same")
+
+
+def _beats_layer(channels: int) -> BeatsConv2d:
+    return BeatsConv2d(channels, (3, 3), activation="relu", in_channels=channels)

@@ -12,12 +12,12 @@ from beats_search.records.errors import TrialError
 
 
 def traced(model: nn.Module) -> fx.GraphModule:
-    """Return the graph of a model in eval mode; the argument stays as it is.
+    """Return the graph of a model in eval mode, without its Identities; the argument stays as it is.
 
     Raises TrialError when the computation depends on the data, so that no graph exists.
     """
     try:
-        return fx.symbolic_trace(model.eval())
+        return _without_identities(fx.symbolic_trace(model.eval()))
     except Exception as error:  # tracing runs the user's code, which may raise anything
         raise TrialError(f"the model has no static graph (torch.fx): {error}") from error
 
@@ -58,6 +58,18 @@ def tensor_shapes(model: fx.GraphModule, example: Tensor) -> dict[fx.Node, torch
     with torch.inference_mode():
         recorder.run(example)
     return recorder.shapes
+
+
+def _without_identities(model: fx.GraphModule) -> fx.GraphModule:
+    """Let what follows an Identity follow what comes before it, in place: two layers are fused only side by side."""
+    modules = dict(model.named_modules())
+    for node in list(model.graph.nodes):
+        if isinstance(module_of(node, modules), nn.Identity):
+            node.replace_all_uses_with(node.all_input_nodes[0])
+            model.graph.erase_node(node)
+    model.delete_all_unused_submodules()
+    model.recompile()
+    return model
 
 
 def _folded(layer: nn.Module | None, norm: nn.Module | None) -> nn.Module | None:
