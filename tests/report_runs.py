@@ -13,6 +13,7 @@ from beats_search.records.outcome import (
     Footprint,
     Interval,
     Latency,
+    RegionScore,
     Stopped,
     TrialOutcome,
 )
@@ -21,6 +22,8 @@ from beats_search.records.plan import AccumulationPlan, TrainingPlan, TrialPlan
 from beats_search.records.run import RunRecord, TrialRecord
 
 REFERENCE_MS = 0.412
+MICRO_BATCHES = 18
+REGIONS = ("stem", "layer1", "layer2", "layer3", "head")
 ENVIRONMENT: Mapping[str, str] = {
     "cpu": "Intel Xeon Platinum 8481C, 2 cores",
     "isa": "avx512_vnni, amx_int8",
@@ -120,6 +123,51 @@ def realistic_run(seed: int = 0, trials: int = 30, name: str = "digits") -> RunR
     rest = [_trial(number, random_) for number in range(1, trials)]
     run = run_of(reference, *rest, name=name)
     return replace(run, test_accuracy={trial.number: outcome.accuracy - 0.012 for trial, outcome in run.finished()})
+
+
+def in_regions(trial: TrialRecord, names: tuple[str, ...] = REGIONS, epochs: int = 12) -> TrialRecord:
+    """Return a trial as if its regions had been updated each at its own time; a failed one stays as it is."""
+    random_ = random.Random(trial.number)
+    beats = AccumulationPlan(window=random_.choice([4, 8]), trigger=random_.choice([1.2, 1.6, 2.0]), local_error=0.2)
+    drawn = replace(trial.plan, training=replace(trial.plan.training, accumulation=beats))
+    match trial.outcome:
+        case Finished(accuracy=accuracy) as outcome:
+            curve = _in_regions(_curve(accuracy, epochs), names, beats.window, random_)
+            return replace(trial, plan=drawn, outcome=replace(outcome, curve=curve))
+        case Stopped(curve=curve) as outcome:
+            told = _in_regions(curve, names, beats.window, random_)
+            return replace(trial, plan=drawn, outcome=replace(outcome, curve=told))
+    return trial
+
+
+def beats_run(seed: int = 0, trials: int = 30, names: tuple[str, ...] = REGIONS, epochs: int = 12) -> RunRecord:
+    """Return the realistic run, its trials but the reference trained with a trigger and local errors."""
+    run = realistic_run(seed, trials)
+    return replace(run, trials=(run.trials[0], *(in_regions(trial, names, epochs) for trial in run.trials[1:])))
+
+
+def _in_regions(
+    curve: tuple[EpochScore, ...], names: tuple[str, ...], window: int, random_: random.Random
+) -> tuple[EpochScore, ...]:
+    """Return the curve with regions that wait ever longer, those near the output longest."""
+    scores = []
+    for score in curve:
+        waits = [
+            min(window, 1 + window * random_.uniform(0.7, 1.1) * (0.2 + score.epoch / len(curve)) * (place + 2) / 9)
+            for place in range(len(names))
+        ]
+        regions = tuple(
+            RegionScore(
+                name=name,
+                fires=int(MICRO_BATCHES / wait),
+                agreement=1 + random_.random() * (wait - 1),
+                waited=wait,
+            )
+            for name, wait in zip(names, waits, strict=True)
+        )
+        updates = max(region.fires for region in regions)
+        scores.append(replace(score, micro_batches=MICRO_BATCHES, updates=updates, regions=regions))
+    return tuple(scores)
 
 
 def _trial(number: int, random_: random.Random) -> TrialRecord:

@@ -9,12 +9,12 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 import pytest
-from report_runs import plan, realistic_run
+from report_runs import REGIONS, beats_run, plan
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.ui import WebDriverWait
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from beats_search.records.part import Part
 from beats_search.records.run import RunRecord
@@ -38,6 +38,7 @@ FLAGS = (
 )
 SECONDS = 15
 RANGE = 'return document.querySelector(".figure.pareto")._fullLayout.yaxis.range'
+SHARES = 'return document.querySelector(".figure.regions").data[0].z'
 OWN = ("data:", "blob:", "chrome:")  # what never leaves the browser; `chrome:` are its own first tabs
 SCRIPT = "<img src=x onerror='window.pwned = 1'>"
 
@@ -48,7 +49,7 @@ pytestmark = [
 
 
 def hostile(run: RunRecord) -> RunRecord:
-    """Return a run whose second trial bears the name of a script."""
+    """Return a run whose second trial bears the name of a script, as one of its regions does."""
     first, second, *rest = run.trials
     named = replace(plan(bits=8), model=Part(name=SCRIPT))
     return replace(run, name=f"digits {SCRIPT}", trials=(first, replace(second, plan=named), *rest))
@@ -57,7 +58,7 @@ def hostile(run: RunRecord) -> RunRecord:
 @pytest.fixture(scope="module")
 def run() -> RunRecord:
     """Return the run that the page shows."""
-    return hostile(realistic_run())
+    return hostile(beats_run(names=(*REGIONS, SCRIPT)))
 
 
 @pytest.fixture(scope="module")
@@ -191,6 +192,32 @@ def test_a_budget_that_nothing_fits_says_so(browser: webdriver.Chrome) -> None:
     assert not budget.find_element(By.CSS_SELECTOR, ".command").is_displayed()
 
 
+def test_another_trial_can_be_shown_by_its_regions(browser: webdriver.Chrome, run: RunRecord) -> None:
+    """Choosing a trial draws the shares of its own updates, says its own counts, and outlasts a change of colours."""
+    before = browser.execute_script(SHARES), _facts(browser)
+    box = Select(browser.find_element(By.CSS_SELECTOR, "#run-1-regions-choice"))
+    label = box.options[2].text
+    box.select_by_index(2)
+    chosen = next(outcome for trial, outcome in run.finished() if label.startswith(f"Trial {trial.number} "))
+    shares = [[score.regions[row].fires / score.micro_batches for score in chosen.curve] for row in range(6)]
+    updates = sum(score.updates for score in chosen.curve)
+    for scheme in ("light", "dark", "light"):
+        _front_color(browser, scheme)
+        assert browser.execute_script(SHARES) == [pytest.approx(row) for row in shares]
+    assert f"Optimizer steps\n{updates}" in _facts(browser)
+    assert before[0] != browser.execute_script(SHARES)
+    assert before[1] != _facts(browser)
+
+
+def test_the_names_of_regions_stand_at_their_rows(browser: webdriver.Chrome) -> None:
+    """The rows are labelled in the order of the network, from the top, and a name that is a tag is shown as text."""
+    ticks = browser.find_elements(By.CSS_SELECTOR, ".figure.regions .ytick")
+    heights = {tick.text: tick.location["y"] for tick in ticks}
+    assert tuple(sorted(heights, key=heights.__getitem__))[:-1] == REGIONS
+    assert len(heights) == len(REGIONS) + 1
+    assert any(name.startswith("<img") for name in heights)
+
+
 def test_tables_sort_by_a_click_on_a_header(browser: webdriver.Chrome, run: RunRecord) -> None:
     """A click on `Accuracy` sorts all trials by it, those without one last; a second click turns the order."""
     by_accuracy = sorted(run.finished(), key=lambda pair: pair[1].accuracy)
@@ -255,6 +282,10 @@ def _front_color(browser: webdriver.Chrome, scheme: str) -> str:
         """
     )
     return color
+
+
+def _facts(browser: webdriver.Chrome) -> str:
+    return browser.find_element(By.CSS_SELECTOR, "#run-1-regions-facts").text
 
 
 def _log(browser: webdriver.Chrome, kind: str) -> list[dict[str, str]]:

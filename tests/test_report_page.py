@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_runs import finished, plan, realistic_run, record, run_of
+from report_runs import beats_run, finished, in_regions, plan, realistic_run, record, run_of
 
 from beats_search.records.errors import CommandError
 from beats_search.records.outcome import Failed, Interval, Stopped
@@ -28,12 +28,13 @@ UNSURE = replace(finished(), accuracy_interval=UNKNOWN, latency=replace(finished
 
 
 class Elements(HTMLParser):
-    """Collects the start tags, the scripts and the text of a page."""
+    """Collects the start tags, the scripts, the data by their ids, and the text of a page."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.scripts: list[str] = []
+        self.data: dict[str, str] = {}
         self.text = ""
         self.feed(page)
         self.close()
@@ -46,6 +47,9 @@ class Elements(HTMLParser):
         if self.cdata_elem == "script":
             if inside[1].get("type") != "application/json":
                 self.scripts.append(data)
+            else:
+                name = inside[1].get("id") or ""
+                self.data[name] = self.data.get(name, "") + data
         else:
             self.text += data
 
@@ -72,7 +76,7 @@ def hostile_run() -> RunRecord:
     outcome = replace(finished(as_=HOSTILE), sha256=HOSTILE)
     run = run_of(
         record(0, finished(0.99, 0.4), named),
-        record(1, outcome, named),
+        in_regions(record(1, outcome, named), names=(HOSTILE, "head")),
         replace(record(2, Failed(stage=HOSTILE, reason=HOSTILE, detail=HOSTILE), named), params={HOSTILE: HOSTILE}),
         record(3, Stopped(epoch=1, reason=HOSTILE, curve=()), named),
         name=HOSTILE,
@@ -134,6 +138,32 @@ def test_hostile_texts_stay_texts(tmp_path: Path) -> None:
     assert page.of("img") == []
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
     assert HOSTILE in page.text
+
+
+def test_a_hostile_name_of_a_region_is_a_text_to_plotly_too(tmp_path: Path) -> None:
+    """Plotly reads tags in labels, so a region's name is sent with its tags spelled out."""
+    page = page_of(tmp_path, hostile_run())
+    (trial, *_) = json.loads(page.data["run-1-regions-trials"])
+    assert len(trial["names"]) == 2
+    assert not any("<" in text for key in ("names", "ticks", "narrow_ticks") for text in trial[key])
+    assert trial["names"][0].startswith("&lt;/script&gt;")
+
+
+def test_updates_by_region_are_shown_where_they_were_told(tmp_path: Path) -> None:
+    """The section is there for a run whose trials tell of their regions, and for no other."""
+    title = "How often was each region updated?"
+    page = page_of(tmp_path, realistic_run(), beats_run())
+    assert page.text.count(title) == 1
+    assert [box["id"] for box in page.of("select")] == ["run-2-regions-choice"]
+
+
+def test_many_regions_of_many_trials_leave_the_page_light(tmp_path: Path) -> None:
+    """Trials of 100 epochs and 8 regions, 80 of them, add less than half a megabyte."""
+    names = tuple(f"backbone.layer{number}" for number in range(8))
+    run = beats_run(trials=80, names=names, epochs=100)
+    page = page_of(tmp_path, run)
+    assert len(page.data["run-1-regions-trials"]) < 500_000
+    assert (tmp_path / "page.html").stat().st_size < 6_000_000
 
 
 def test_the_page_runs_its_own_two_scripts_only(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_runs import REFERENCE_MS, finished, plan, realistic_run, record, run_of
+from report_runs import REFERENCE_MS, finished, in_regions, plan, realistic_run, record, run_of
 
 from beats_search.pareto import front_of_run, hypervolume_of_run
 from beats_search.records.outcome import Failed, Finished, Stopped
@@ -124,6 +124,22 @@ def test_trials_csv_says_how_each_trial_ended() -> None:
         ("stopped", "epoch 4", "no chance", ""),
         ("failed", "export", "no kernel", ""),
     ]
+
+
+def test_trials_csv_counts_updates_and_what_was_skipped() -> None:
+    """Both are sums over the epochs of a finished or stopped trial, and empty where they were not counted."""
+    told = in_regions(record(1, finished()))
+    assert isinstance(told.outcome, Finished)
+    curve = tuple(replace(score, skipped=2) for score in told.outcome.curve)
+    run = run_of(
+        record(0, finished()),
+        replace(told, outcome=replace(told.outcome, curve=curve)),
+        record(2, Stopped(epoch=3, reason="no chance", curve=curve[:3])),
+        record(3, Failed(stage="export", reason="no kernel")),
+    )
+    cells = [(row["updates"], row["skipped"]) for row in rows_of(trials_csv(run))]
+    updates = [score.updates for score in curve]
+    assert cells == [("", ""), (str(sum(updates)), "24"), (str(sum(updates[:3])), "6"), ("", "")]
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1))

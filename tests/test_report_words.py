@@ -10,13 +10,14 @@ from report_runs import finished, plan, realistic_run, record, run_of
 
 from beats_search.records.outcome import Failed, Stopped
 from beats_search.records.part import Part
-from beats_search.records.plan import AugmentationPlan
+from beats_search.records.plan import AccumulationPlan, AugmentationPlan
 from beats_search.records.run import TrialRecord
 from beats_search.report.answer import AFFORDABLE_LOSS, answer
 from beats_search.report.measures import counted, duration, measured, significant, spoken, times
-from beats_search.report.words import plan_in_words
+from beats_search.report.words import accumulation_in_words, plan_in_words
 
 FAILED = Failed(stage="build", reason="out of memory")
+_SCALED = "local error 0.123, anneal 0, scaled to the norm"
 
 
 def test_a_plan_reads_as_model_training_and_compression() -> None:
@@ -45,6 +46,52 @@ def test_augmentation_and_another_runtime_are_named() -> None:
     augmented = replace(drawn.training, augmentation=AugmentationPlan(shift=1, flip=True, rotation=10.0))
     words = plan_in_words(replace(drawn, training=augmented, runtime=Part(name="openvino")))
     assert words.endswith("; shifted by 1 px, flipped, rotated by 10°; on openvino")
+
+
+@pytest.mark.parametrize(
+    ("accumulation", "words"),
+    [
+        (AccumulationPlan(window=4, trigger=1.6, local_error=0.2), "window 4, trigger 1.6, local error 0.2"),
+        (AccumulationPlan(window=8, trigger=1.23456, scope="global"), "window 8, trigger 1.23, scope global"),
+        (AccumulationPlan(window=2, mode="sum", top_k=0.125), "window 2, sum, top 12.5 %"),
+        (AccumulationPlan(local_error=0.123456, anneal=0.0, local_scale="norm"), _SCALED),
+    ],
+)
+def test_accumulation_is_told_in_short(accumulation: AccumulationPlan, words: str) -> None:
+    """Each setting of the method that does something is named, with 3 significant digits."""
+    drawn = plan()
+    told = plan_in_words(replace(drawn, training=replace(drawn.training, accumulation=accumulation)))
+    assert accumulation_in_words(accumulation) == words
+    assert f"cosine; {words}" in told
+
+
+@pytest.mark.parametrize(
+    "accumulation",
+    [
+        AccumulationPlan(trigger=1.6, scope="global", mode="sum"),
+        AccumulationPlan(anneal=0.0, local_scale="norm"),
+    ],
+    ids=["window of one", "no local error"],
+)
+def test_accumulation_that_does_nothing_has_no_words(accumulation: AccumulationPlan) -> None:
+    """In a window of one nothing is triggered or summed, and without local errors nothing is annealed or scaled."""
+    assert accumulation_in_words(accumulation) == ""
+
+
+def test_settings_against_overfitting_are_told() -> None:
+    """Batch norms, smoothed labels, clipping and the average of weights are named where they are in use."""
+    drawn = plan()
+    training = replace(drawn.training, batch_norm="added", label_smoothing=0.1, clip=1.5, ema=0.999)
+    told = plan_in_words(replace(drawn, training=training))
+    assert told.endswith("cosine; batch norm added, label smoothing 0.1, clip 1.5, ema 0.999")
+
+
+@given(st.floats(min_value=0.001, max_value=0.999999))
+def test_a_decay_near_one_is_never_told_as_one(decay: float) -> None:
+    """A decay keeps 3 digits of what it lacks to 1, however little that is."""
+    drawn = plan()
+    told = plan_in_words(replace(drawn, training=replace(drawn.training, ema=decay)))
+    assert 1 - float(told.rpartition(" ")[2]) == pytest.approx(1 - decay, rel=0.0051)
 
 
 @given(st.floats(min_value=1e-6, max_value=1e9), st.integers(min_value=1, max_value=6))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from beats_search.records.column import Column
 from beats_search.records.outcome import Finished, Interval
 from beats_search.records.plain import Plain, to_plain
 from beats_search.records.run import RunRecord, TrialRecord
@@ -23,7 +24,7 @@ def card(run: RunRecord, trial: TrialRecord, outcome: Finished) -> Mapping[str, 
         "trial": trial.number,
         "summary": plan_in_words(trial.plan),
         "file": {"name": "model.onnx", "sha256": outcome.sha256, "size_kb": to_plain(outcome.footprint.size_kb)},
-        "input": _input(run.input_shape),
+        "input": _input(run.input_shape, run.columns),
         "output": {"name": "logits", "type": "float32", "shape": ["batch", len(run.classes)]},
         "classes": list(run.classes),
         "accuracy": _accuracy(run, trial, outcome),
@@ -36,11 +37,17 @@ def card(run: RunRecord, trial: TrialRecord, outcome: Finished) -> Mapping[str, 
     }
 
 
-def _input(shape: tuple[int, ...]) -> dict[str, Plain]:
+def _input(shape: tuple[int, ...], columns: tuple[Column, ...]) -> dict[str, Plain]:
     taken: dict[str, Plain] = {"name": "input", "type": "float32", "shape": ["batch", *shape]}
     if len(shape) == _IMAGE_DIMENSIONS:
         return {**taken, "layout": "NCHW", "range": [0.0, 1.0]}
-    return taken
+    return {**taken, "columns": [_column(column) for column in columns]} if columns else taken
+
+
+def _column(column: Column) -> dict[str, Plain]:
+    """Return what a value of a column is: a number, NaN when it is missing, or a code, -1 when it is unknown."""
+    described: dict[str, Plain] = {"name": column.name, "kind": column.kind}
+    return {**described, "codes": column.codes} if column.categories else described
 
 
 def _accuracy(run: RunRecord, trial: TrialRecord, outcome: Finished) -> dict[str, Plain]:

@@ -22,7 +22,7 @@ def script_json(document: str) -> Markup:
 
 def to_script_json(value: object) -> Markup:
     """Return plain data as JSON for a script element; ValueError for a number that is not finite."""
-    return script_json(json.dumps(value, allow_nan=False))
+    return script_json(json.dumps(value, allow_nan=False, separators=(",", ":")))
 
 
 def content_security_policy(scripts: Sequence[str]) -> str:

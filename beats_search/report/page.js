@@ -16,10 +16,33 @@
     return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, recolored(item)]));
   };
 
+  // a plot of regions comes empty: the trial to be drawn is chosen in a box
+  const choiceOf = (place) => document.getElementById(`${place.id}-choice`);
+  const chosenTrial = (place) => read(`${place.id}-trials`)[choiceOf(place).selectedIndex];
+
+  const fillRegions = (figure, place) => {
+    const trial = chosenTrial(place);
+    const rows = trial.names.map((_, row) => row);
+    const cells = (tell) => trial.fires.map((fires, row) => fires.map((count, at) => (count === null ? null : tell(count, row, at))));
+    const z = cells((count, _, at) => count / trial.micro_batches[at]);
+    const hovertext = cells((count, row, at) => [
+      `<b>${trial.names[row]}</b>, epoch ${trial.epochs[at]}`,
+      `updated at ${count} of ${trial.micro_batches[at]} micro-batches (${Math.round(100 * z[row][at])} %)`,
+      ...(count ? [`mean agreement ${trial.agreement[row][at] ?? "–"}`, `mean wait ${trial.waited[row][at] ?? "–"} micro-batches`] : []),
+    ].join("<br>"));
+    const roomy = place.clientWidth > 16 * trial.epochs.length;
+    Object.assign(figure.data[0], { x: trial.epochs, y: rows, z, hovertext, xgap: roomy ? 1 : 0 });
+    const sparse = narrow.matches && trial.epochs.length > 5;
+    Object.assign(figure.layout.xaxis, { dtick: trial.epoch_tick * (sparse ? 5 : 1), tick0: 0 });
+    Object.assign(figure.layout.yaxis, { tickvals: rows, ticktext: narrow.matches ? trial.narrow_ticks : trial.ticks });
+    figure.layout.height = figure.layout.margin.t + figure.layout.margin.b + rows.length * (rows.length > 12 ? 20 : 32);
+  };
+
   const draw = (place) => {
     const figure = recolored(read(place.dataset.figure));
     const ring = place.data && place.data.find((trace) => trace.name === "picked");
     if (ring) Object.assign(figure.data.find((trace) => trace.name === "picked"), { x: ring.x, y: ring.y });
+    if (place.classList.contains("regions")) fillRegions(figure, place);
     if (touched.matches) figure.layout.dragmode = false;
     if (narrow.matches) figure.layout.font.size = 11;
     // named one by one: by default plotly offers to send the data to its cloud
@@ -44,6 +67,16 @@
     });
   });
   dark.addEventListener("change", () => document.querySelectorAll(".figure").forEach(draw));
+
+  // ---- regions ---------------------------------------------------------------------------------
+
+  document.querySelectorAll(".figure.regions").forEach((place) => {
+    choiceOf(place).addEventListener("change", () => {
+      draw(place);
+      const { facts } = chosenTrial(place);
+      document.querySelectorAll(`#${place.id}-facts dd`).forEach((fact, at) => { fact.textContent = facts[at]; });
+    });
+  });
 
   // ---- budgets ---------------------------------------------------------------------------------
 

@@ -2,12 +2,12 @@
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from beats_search.pareto import front_of_run
-from beats_search.records.outcome import Failed, Finished, Interval, Stopped, TrialOutcome
+from beats_search.records.outcome import EpochScore, Failed, Finished, Interval, Stopped, TrialOutcome
 from beats_search.records.part import Scalar
 from beats_search.records.plain import to_plain
 from beats_search.records.run import RunRecord, TrialRecord
@@ -30,6 +30,8 @@ _COLUMNS: Final = (
     "macs",
     "size_kb",
     "test_accuracy",
+    "updates",
+    "skipped",
     "seconds",
 )
 _FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
@@ -60,6 +62,7 @@ def front_rows(run: RunRecord) -> tuple[FrontRow, ...]:
 def trials_csv(run: RunRecord) -> str:
     """Return all trials as CSV, one a row, with a column per knob; unknown values are empty.
 
+    `updates` and `skipped` count optimizer steps and micro-batches that were not taken, over all epochs.
     A text that a spreadsheet would take for a formula is written with an apostrophe before it.
     """
     knobs = sorted({path for trial in run.trials for path in trial.params})
@@ -108,9 +111,9 @@ def _cells(run: RunRecord, trial: TrialRecord) -> Mapping[str, Scalar]:
     }
     match trial.outcome:
         case Finished() as outcome:
-            return {**own, **_measured_cells(outcome)}
-        case Stopped(epoch=epoch, reason=reason):
-            return {**own, "stage": f"epoch {epoch}", "reason": reason}
+            return {**own, **_measured_cells(outcome), **_update_cells(outcome.curve)}
+        case Stopped(epoch=epoch, reason=reason, curve=curve):
+            return {**own, "stage": f"epoch {epoch}", "reason": reason, **_update_cells(curve)}
         case Failed(stage=stage, reason=reason):
             return {**own, "stage": stage, "reason": reason}
 
@@ -128,6 +131,12 @@ def _measured_cells(outcome: Finished) -> Mapping[str, Scalar]:
         "macs": outcome.footprint.macs,
         "size_kb": outcome.footprint.size_kb,
     }
+
+
+def _update_cells(curve: Sequence[EpochScore]) -> Mapping[str, Scalar]:
+    if not any(score.micro_batches for score in curve):  # scores of before these were counted
+        return {}
+    return {"updates": sum(score.updates for score in curve), "skipped": sum(score.skipped for score in curve)}
 
 
 def _cell(value: Scalar) -> object:

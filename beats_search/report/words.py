@@ -1,9 +1,10 @@
 """Words: a plan in, one short line that tells it from its neighbours out."""
 
+import math
 from typing import Final
 
 from beats_search.records.part import Part, Setting
-from beats_search.records.plan import AugmentationPlan, TrialPlan
+from beats_search.records.plan import AccumulationPlan, AugmentationPlan, TrainingPlan, TrialPlan
 
 _FULL_BITS: Final = 32
 _USUAL_RUNTIME: Final = "onnxruntime"
@@ -12,17 +13,38 @@ _USUAL_RUNTIME: Final = "onnxruntime"
 def plan_in_words(plan: TrialPlan) -> str:
     """Return a plan as its model, training and compression, parted by semicolons.
 
-    What does nothing is left out: a window of one, a ratio of zero, 32 bits, the usual runtime.
+    What does nothing is left out: a window of one, no clipping, a ratio of zero, 32 bits, the usual runtime.
     """
     clauses = [
         part_in_words(plan.model),
-        _training(plan),
-        f"window {plan.training.accumulation.window}" if plan.training.accumulation.window > 1 else "",
+        _training(plan.training),
+        accumulation_in_words(plan.training.accumulation),
+        _regularization(plan.training),
         _augmentation(plan.training.augmentation),
         *(technique_in_words(part) for part in plan.compression),
         f"on {plan.runtime.name}" if plan.runtime.name != _USUAL_RUNTIME else "",
     ]
     return "; ".join(clause for clause in clauses if clause)
+
+
+def accumulation_in_words(plan: AccumulationPlan) -> str:
+    """Return how gradients are accumulated, `window 4, trigger 1.6, local error 0.2`; empty for plain training.
+
+    A window of one leaves a trigger nothing to decide and a sum nothing to add up.
+    """
+    windowed = plan.window > 1
+    triggered = windowed and plan.trigger != "never"
+    usual = AccumulationPlan()
+    return _joined(
+        f"window {plan.window}" if windowed else "",
+        f"trigger {_setting(plan.trigger)}" if triggered else "",
+        "scope global" if triggered and plan.scope == "global" else "",
+        "sum" if windowed and plan.mode == "sum" else "",
+        f"top {100 * plan.top_k:.3g} %" if plan.top_k < 1 else "",
+        f"local error {plan.local_error:.3g}" if plan.local_error else "",
+        f"anneal {plan.anneal:.3g}" if plan.local_error and plan.anneal != usual.anneal else "",
+        "scaled to the norm" if plan.local_error and plan.local_scale == "norm" else "",
+    )
 
 
 def part_in_words(part: Part) -> str:
@@ -41,17 +63,36 @@ def technique_in_words(part: Part) -> str:
     return part_in_words(part)
 
 
-def _training(plan: TrialPlan) -> str:
-    training = plan.training
+def _training(training: TrainingPlan) -> str:
     epochs = "1 epoch" if training.epochs == 1 else f"{training.epochs} epochs"
     schedule = f", {training.schedule.name}" if training.schedule.name != "constant" else ""
     return f"{epochs} of {training.optimizer.name} at lr {training.lr:.3g}{schedule}"
 
 
+def _regularization(training: TrainingPlan) -> str:
+    return _joined(
+        f"batch norm {training.batch_norm}" if training.batch_norm != "as_built" else "",
+        f"label smoothing {training.label_smoothing:.3g}" if training.label_smoothing else "",
+        f"clip {training.clip:.3g}" if training.clip else "",
+        f"ema {_near_one(training.ema)}" if training.ema else "",
+    )
+
+
+def _near_one(decay: float) -> str:
+    """Return a decay with 3 significant digits of what it lacks to 1: 0.9995 is not 1."""
+    return str(round(decay, 2 - math.floor(math.log10(1 - decay))))
+
+
 def _augmentation(plan: AugmentationPlan) -> str:
-    shift = f"shifted by {plan.shift} px" if plan.shift else ""
-    rotation = f"rotated by {plan.rotation:g}°" if plan.rotation else ""
-    return ", ".join(change for change in (shift, "flipped" if plan.flip else "", rotation) if change)
+    return _joined(
+        f"shifted by {plan.shift} px" if plan.shift else "",
+        "flipped" if plan.flip else "",
+        f"rotated by {plan.rotation:g}°" if plan.rotation else "",
+    )
+
+
+def _joined(*clauses: str) -> str:
+    return ", ".join(clause for clause in clauses if clause)
 
 
 def _setting(value: Setting) -> str:
