@@ -3,12 +3,16 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 from torch import Tensor, nn
 
 from beats_search.tensors.data import DataBundle, Split, Standardize
 from beats_search.tensors.seams import Bench
+
+hypothesis.settings.register_profile("tests", deadline=None)  # the first call of torch takes seconds
+hypothesis.settings.load_profile("tests")
 
 
 def bundle_of(images: Tensor, labels: Tensor) -> DataBundle:

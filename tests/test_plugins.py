@@ -18,7 +18,7 @@ def test_every_part_is_a_frozen_dataclass_with_a_summary(shelf: str, name: str) 
     part = plugins.settings_class(shelf, name)
     assert is_dataclass(part)
     assert plugins.summary(shelf, name).endswith(".") or ":" in plugins.summary(shelf, name)
-    required = {"ratio": 0.5, "network": "resnet18", "step_epochs": 2}
+    required = {"ratio": 0.5, "network": "resnet18", "step_epochs": 2, "epochs": (2, 5), "path": "x.csv", "target": "y"}
     given = {entry.name: required[entry.name] for entry in fields(part) if entry.name in required}
     made = part(**given)
     for entry in fields(part)[:1]:

@@ -85,7 +85,7 @@ PLAN_MISTAKES = {
         "layers needs a list, each text, got 'fc1'",
     ),
     "list for a value": ("training:\n  epochs: [1] # <-", "training.epochs needs a whole number, got a list"),
-    "value for a record": ("training:\n  epochs: 1\n  accumulation: 4 # <-", "needs a mapping (window), got 4"),
+    "value for a record": ("training:\n  epochs: 1\n  accumulation: 4 # <-", "needs a mapping (window, trigger"),
     "nothing": ("training:\n  epochs: # <-", "training.epochs needs a whole number, got nothing"),
     "value that a record refuses": ("training:\n  epochs: 0 # <-", "training.epochs needs to be at least 1, got 0"),
     "value that a part refuses": ("model:\n  name: mlp\n  width: 0 # <-", "mlp: width needs to be at least 1, got 0"),
@@ -168,7 +168,7 @@ KNOB_MISTAKES = {
     "knob in search": ("search: {trials: {low: 1, high: 4}} # <-", "a knob may not stand at search.trials"),
     "knob for a whole record": (
         "training:\n  epochs: 1\n  accumulation: {choice: [{window: 1}, {window: 2}]} # <-",
-        "a knob may not stand at training.accumulation as a whole; it may stand at one of its settings (window)",
+        "a knob may not stand at training.accumulation as a whole; it may stand at one of its settings (window, trigger",
     ),
     "low end that is refused": (
         "training:\n  epochs: 1\n  lr: {low: 0, high: 1} # <-",

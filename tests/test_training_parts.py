@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,11 +15,13 @@ from torch.nn import Parameter
 from torch.optim import lr_scheduler
 
 from beats_search import plugins
+from beats_search.space.draw import Replay, draw
+from beats_search.space.schema import read_space
 from beats_search.training.optimizers import Adam, Adamw, Sgd
-from beats_search.training.schedules import Constant, Cosine, OneCycle, Step
+from beats_search.training.schedules import Constant, Cosine, Milestones, OneCycle, Step
 
 Optimizer = Sgd | Adam | Adamw
-Schedule = Constant | Step | Cosine | OneCycle
+Schedule = Constant | Step | Milestones | Cosine | OneCycle
 
 
 def trained(model: nn.Module, optimizer: optim.Optimizer) -> list[Tensor]:
@@ -67,7 +70,7 @@ def test_optimizers_are_those_of_torch(ours: Optimizer, theirs: Callable[[Any], 
 def test_optimizers_and_schedules_are_on_their_shelves() -> None:
     """Users write the names in snake case."""
     assert plugins.names("optimizers") == ("adam", "adamw", "sgd")
-    assert plugins.names("schedules") == ("constant", "cosine", "one_cycle", "step")
+    assert plugins.names("schedules") == ("constant", "cosine", "milestones", "one_cycle", "step")
 
 
 def factors(schedule: Schedule, steps_per_epoch: int, epochs: int) -> list[float]:
@@ -98,6 +101,37 @@ def test_step_is_torch_step_lr(steps_per_epoch: int, epochs: int, step_epochs: i
     size = step_epochs * steps_per_epoch
     theirs = torch_factors(lambda opt: lr_scheduler.StepLR(opt, step_size=size, gamma=gamma), len(ours))
     assert ours == pytest.approx(theirs)
+
+
+@given(
+    steps_per_epoch=st.integers(1, 9),
+    epochs=st.integers(1, 7),
+    milestones=st.sets(st.integers(1, 8), min_size=1, max_size=4),
+    gamma=st.floats(0.1, 1),
+)
+def test_milestones_is_torch_multi_step_lr(
+    steps_per_epoch: int, epochs: int, milestones: set[int], gamma: float
+) -> None:
+    """The rate falls by gamma after the epochs after which torch's MultiStepLR lets it fall."""
+    ours = factors(Milestones(epochs=tuple(sorted(milestones)), gamma=gamma), steps_per_epoch, epochs)
+    theirs = torch_factors(lambda opt: lr_scheduler.MultiStepLR(opt, sorted(milestones), gamma=gamma), epochs)
+    assert ours == pytest.approx([rate for rate in theirs for _ in range(steps_per_epoch)])
+
+
+def test_milestones_are_written_as_a_list() -> None:
+    """In a space file the epochs are a list of whole numbers, and the factor may be a knob."""
+    text = """
+name: written
+dataset: digits
+model: mlp
+training:
+  epochs: 100
+  schedule: {name: milestones, epochs: [50, 75, 89, 94], gamma: {choice: [0.25, 0.5]}}
+"""
+    schedule = draw(
+        read_space(text, file=Path("written.yaml")), Replay({"training.schedule.gamma": 0.25})
+    ).training.schedule
+    assert plugins.make("schedules", schedule) == Milestones(epochs=(50, 75, 89, 94), gamma=0.25)
 
 
 @given(steps_per_epoch=st.integers(1, 9), epochs=st.integers(1, 7))
@@ -135,8 +169,15 @@ def test_one_cycle_has_a_factor_at_every_length(rise: float, steps: int) -> None
     assert all(0 < factor <= 1 for factor in factors(OneCycle(rise=rise), steps, 1))
 
 
-@pytest.mark.parametrize("schedule", [Constant(warmup_epochs=2), Step(step_epochs=99, warmup_epochs=2)])
-def test_warm_up_is_torch_linear_lr(schedule: Constant | Step) -> None:
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        Constant(warmup_epochs=2),
+        Step(step_epochs=99, warmup_epochs=2),
+        Milestones(epochs=(99,), warmup_epochs=2),
+    ],
+)
+def test_warm_up_is_torch_linear_lr(schedule: Schedule) -> None:
     """The rate climbs in equal steps to the full one, which the last micro-batch of the warm-up has."""
     theirs = torch_factors(lambda opt: lr_scheduler.LinearLR(opt, start_factor=1 / 10, total_iters=9), 40)
     assert factors(schedule, 5, 8) == pytest.approx(theirs)
@@ -159,6 +200,7 @@ def test_factors_are_between_zero_and_one(warmup: float, steps_per_epoch: int, e
     for schedule in (
         Constant(warmup_epochs=warmup),
         Step(step_epochs=2, warmup_epochs=warmup),
+        Milestones(epochs=(1, 3), warmup_epochs=warmup),
         Cosine(warmup_epochs=warmup),
     ):
         assert all(0 < factor <= 1 for factor in factors(schedule, steps_per_epoch, epochs))
@@ -181,6 +223,12 @@ def test_factors_are_between_zero_and_one(warmup: float, steps_per_epoch: int, e
         (lambda: Step(step_epochs=1, warmup_epochs=-1), r"step.warmup_epochs .* got -1"),
         (lambda: Step(step_epochs=0), r"step.step_epochs needs to be at least 1, got 0"),
         (lambda: Step(step_epochs=1, gamma=0.0), r"step.gamma needs to be above 0 and at most 1, got 0.0"),
+        (lambda: Milestones(epochs=()), r"milestones.epochs needs ascending whole numbers of at least 1, got \[\]"),
+        (lambda: Milestones(epochs=(0, 2)), r"milestones.epochs .* got \[0, 2\]"),
+        (lambda: Milestones(epochs=(2, 2)), r"milestones.epochs .* got \[2, 2\]"),
+        (lambda: Milestones(epochs=(3, 2)), r"milestones.epochs .* got \[3, 2\]"),
+        (lambda: Milestones(epochs=(1,), gamma=1.5), r"milestones.gamma needs to be above 0 and at most 1, got 1.5"),
+        (lambda: Milestones(epochs=(1,), warmup_epochs=-1), r"milestones.warmup_epochs .* got -1"),
         (lambda: OneCycle(rise=1.5), r"one_cycle.rise needs to be between 0 and 1, got 1.5"),
         (lambda: OneCycle(start_divisor=0.5), r"one_cycle needs start_divisor >= 1 .* got start_divisor=0.5"),
         (lambda: OneCycle(end_divisor=0.0), r"end_divisor=0.0"),

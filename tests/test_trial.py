@@ -5,19 +5,23 @@ import hashlib
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnxruntime
 import pytest
+import torch
+from torch import nn
+from torch.nn.modules.lazy import LazyModuleMixin
 from toys import stripes
 
-from beats_search.records.errors import SearchEndedError
+from beats_search.records.errors import SearchEndedError, TrialError
 from beats_search.records.outcome import Failed, Finished, Stopped
 from beats_search.records.part import Part
 from beats_search.records.plan import TrainingPlan, TrialPlan
 from beats_search.trial import run as trial_run
 from beats_search.trial.probe import count_macs, deploy_untrained, probe
-from beats_search.trial.recipe import data_facts, load_data, recovery_plan, stage_seed
+from beats_search.trial.recipe import build_model, data_facts, load_data, recovery_plan, stage_seed
 from beats_search.trial.run import Reference, run_trial
 from beats_search.trial.run import test_accuracy as measure_test_accuracy
 
@@ -212,6 +216,68 @@ def test_stages_have_seeds_of_their_own() -> None:
     seeds = {stage_seed(plan, stage) for plan in (PLAN, other) for stage in ("model", "training", "recovery")}
     assert len(seeds) == 6
     assert stage_seed(PLAN, "model") == stage_seed(replace(PLAN, compression=(INT8,)), "model")
+
+
+LAZY = replace(PLAN, model=Part(name="toys:lazy"))
+
+
+def test_lazy_layers_get_their_weights_from_the_plan_s_seed() -> None:
+    """The first call draws them: the same again for one seed, others for another, whatever the caller has drawn."""
+    first = build_model(LAZY, stripes()).state_dict()
+    before = torch.random.get_rng_state()
+    torch.manual_seed(99)
+    again, other = (build_model(plan, stripes()).state_dict() for plan in (LAZY, replace(LAZY, seed=1)))
+    torch.random.set_rng_state(before)
+    for name in ("network.0.layer.weight", "network.5.weight"):
+        assert torch.equal(first[name], again[name])
+        assert not torch.equal(first[name], other[name])
+
+
+def test_building_lazy_layers_leaves_the_caller_s_random_state() -> None:
+    """Weights are drawn from the plan's own seed, apart from everyone else's numbers."""
+    before = torch.random.get_rng_state()
+    build_model(LAZY, stripes())
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("choice", ["as_built", "added", "removed"])
+def test_lazy_layers_can_be_trained(choice: Literal["as_built", "added", "removed"]) -> None:
+    """Weights of the first call take gradients and steps as any others do, with norms or without."""
+    training = replace(LAZY.training, batch_norm=choice)
+    data, model = stripes(), build_model(replace(LAZY, training=training), stripes()).train()
+    weights = [weight for weight in model.parameters() if weight.ndim > 1]  # a bias before a norm does nothing
+    before = [weight.detach().clone() for weight in weights]
+    torch.autograd.backward(nn.functional.cross_entropy(model(data.train.inputs), data.train.labels))
+    torch.optim.Adam(model.parameters(), lr=0.1).step()
+    assert not any(isinstance(module, LazyModuleMixin) for module in model.modules())
+    assert not any(torch.equal(weight, old) for weight, old in zip(weights, before, strict=True))
+
+
+def test_the_first_call_teaches_a_model_nothing() -> None:
+    """Norms have seen no batch when training begins."""
+    norm = build_model(LAZY, stripes()).get_submodule("network.2").state_dict()
+    assert norm["num_batches_tracked"].item() == 0
+    assert torch.equal(norm["running_mean"], torch.zeros(8))
+    assert torch.equal(norm["running_var"], torch.ones(8))
+
+
+@pytest.mark.parametrize(("choice", "expected"), [("as_built", 1), ("added", 3), ("removed", 0)])
+def test_a_plan_chooses_the_batch_norms(choice: Literal["as_built", "added", "removed"], expected: int) -> None:
+    """Norms are added or removed in the network, and its weights are those that it has as built."""
+    plan = replace(LAZY, training=replace(LAZY.training, batch_norm=choice))
+    model, built = build_model(plan, stripes()), build_model(LAZY, stripes())
+    norms = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)]
+    assert len(norms) == expected
+    weights = model.state_dict()
+    layers = [name for name, value in built.named_parameters() if value.ndim > 1]
+    assert all(torch.equal(weights[name], built.state_dict()[name]) for name in layers)
+
+
+def test_norms_that_a_model_cannot_take_are_named() -> None:
+    """Where a layer's output is no row of units, the failure says that the added norms are the reason."""
+    plan = replace(PLAN, model=Part(name="toys:tokens"), training=replace(PLAN.training, batch_norm="added"))
+    with pytest.raises(TrialError, match=r"model 'toys:tokens' cannot run with batch_norm: added: "):
+        build_model(plan, stripes())
 
 
 def test_recovery_is_the_plan_s_training_in_short() -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from beats_search import DataBundle, Split
+from beats_search.tensors.beats_layers import BeatsConv2d
 
 
 def stripes(count: int = 240, classes: int = 10) -> DataBundle:
@@ -47,6 +48,38 @@ def net(input_shape: tuple[int, ...], classes: int, width: int = 8) -> nn.Module
         nn.Flatten(),
         nn.Linear(width * height * wide, classes),
     )
+
+
+def lazy(input_shape: tuple[int, ...], classes: int) -> nn.Module:  # noqa: ARG001 - a model's signature
+    """Return a network that finds the sizes of its inputs at its first call."""
+    return nn.Sequential(
+        BeatsConv2d(8, (3, 3), activation="relu"),
+        nn.LazyConv2d(8, 3, bias=False),
+        nn.LazyBatchNorm2d(),
+        nn.Dropout(0.5),
+        nn.Flatten(),
+        nn.LazyLinear(16),
+        nn.ReLU(),
+        nn.Linear(16, classes),
+    )
+
+
+class _Tokens(nn.Module):
+    """Turns images into rows of pixels, the mean of which is classified."""
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.rows = nn.Sequential(nn.Linear(width, 5), nn.ReLU())
+        self.head = nn.Linear(5, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.rows(images.flatten(1, 2)).mean(dim=1))
+        return logits
+
+
+def tokens(input_shape: tuple[int, ...], classes: int) -> nn.Module:
+    """Return a network whose layers stand in a Sequential and see more than one row per input."""
+    return _Tokens(input_shape[2], classes)
 
 
 def raises(input_shape: tuple[int, ...], classes: int) -> nn.Module:  # noqa: ARG001 - a model's signature

@@ -28,7 +28,8 @@ class RegionScore:
 class EpochScore:
     """What one epoch of training reached on the validation split, and how it updated the weights.
 
-    `updates` counts optimizer steps; `skipped` counts micro-batches whose gradient was not finite.
+    `micro_batches` counts all of the epoch; `updates` counts optimizer steps; `skipped` counts
+    micro-batches whose gradient was not finite.
     `regions` is in the order of the network; empty where nothing but a window fires.
     """
 
@@ -36,6 +37,7 @@ class EpochScore:
     train_loss: float
     accuracy: float
     seconds: float
+    micro_batches: int = 0
     updates: int = 0
     skipped: int = 0
     regions: tuple[RegionScore, ...] = ()

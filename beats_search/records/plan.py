@@ -24,6 +24,15 @@ def _refuse_no_share(name: str, share: float) -> None:  # stands before the reco
         raise ValueError(f"{name} needs to be between 0 and 1, got {share}")
 
 
+def _refuse_other(name: str, word: str, allowed: tuple[str, ...]) -> None:
+    if word not in allowed:
+        raise ValueError(f"{name} needs to be {' or '.join(allowed)}, got {word}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccumulationPlan:
     """The Beats method: gradients are accumulated region by region until a trigger or the window fires.
@@ -47,8 +56,11 @@ class AccumulationPlan:
         """Refuse a window that holds no micro-batch, and shares that are none."""
         if self.window < 1:
             raise ValueError(f"accumulation.window needs to be at least 1, got {self.window}")
-        if self.trigger != "never" and not 0 <= self.trigger < math.inf:
+        if self.trigger != "never" and not (_is_number(self.trigger) and 0 <= self.trigger < math.inf):
             raise ValueError(f"accumulation.trigger needs to be never or at least 0, got {self.trigger}")
+        _refuse_other("accumulation.scope", self.scope, ("region", "global"))
+        _refuse_other("accumulation.mode", self.mode, ("mean", "sum"))
+        _refuse_other("accumulation.local_scale", self.local_scale, ("none", "norm"))
         _refuse_no_share("accumulation.local_error", self.local_error)
         _refuse_no_share("accumulation.anneal", self.anneal)
         if not 0 < self.top_k <= 1:
@@ -108,6 +120,9 @@ class TrainingPlan:
             raise ValueError(f"training.epochs needs to be at least 1, got {self.epochs}")
         if self.batch_size < 1:
             raise ValueError(f"training.batch_size needs to be at least 1, got {self.batch_size}")
+        if self.batch_norm == "added" and self.batch_size == 1:
+            rule = "training.batch_norm: added needs a batch_size of at least 2: one input has no variance"
+            raise ValueError(f"{rule}, got batch_size=1")
         if not self.lr > 0:
             raise ValueError(f"training.lr needs to be above 0, got {self.lr}")
         if not self.clip >= 0:

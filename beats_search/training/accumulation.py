@@ -1,50 +1,321 @@
-"""Accumulation: gradients of micro-batches in, one optimizer step per window of them out."""
+"""Accumulation: gradients of micro-batches in, steps of any optimizer out, each region of a network at its own time.
 
-from typing import final
+The Beats method. Every region adds up its micro-gradients until they agree, or until the window is
+full; then the optimizer steps on that region alone. The gradient of a local error may be mixed in.
+With one optimizer, sums and no local error, where the weights would be if all were handed on,
+θ - ηA, moves as if there were no windows at all: they cost at order η² only.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, final
 
 import torch
-from torch import Tensor
-from torch.optim import Optimizer
+from torch import Tensor, distributed, nn
+from torch.nn import Parameter, functional
+from torch.optim import LBFGS, Optimizer
+
+from beats_search.records.outcome import RegionScore
+from beats_search.records.plan import AccumulationPlan
+from beats_search.training.local_error import LocalErrors, Loss, Scale, mixed
+from beats_search.training.regions import find_regions
+from beats_search.training.triggers import agreements, due
+from beats_search.training.windows import Gradients, Mode, Window, present, square_norms
+
+Groups: TypeAlias = list[Gradients]
+"""The gradients of each region, or of each region's head; empty where there is none."""
 
 
 @final
-class Accumulator:
-    """Steps any optimizer once per `window` micro-batches, with the mean of their gradients.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionState:
+    """A region as it stands: its fires so far, and ρ and the micro-batches of the window in progress."""
 
-    The sum is held in the `.grad` of the parameters, where backward passes add up by themselves.
-    A window may cross the end of an epoch; `flush` steps with what is left at the end of training.
+    name: str
+    fires: int
+    agreement: float
+    staleness: int
+
+
+@final
+class Beats:
+    """Steps any torch optimizer on those regions of a model whose accumulated gradients are due.
+
+    Gradients live here between steps: `.grad` of the parameters is None whenever a method returns.
+    `local_error` may be set between steps, down to 0; `updates` counts optimizer steps, `skipped`
+    the micro-batches whose gradient was not finite and was left out, `skips_in_a_row` the last ones.
     """
 
-    def __init__(self, optimizer: Optimizer, window: int) -> None:
-        """Begin an empty window."""
-        optimizer.zero_grad()
-        self._optimizer = optimizer
-        self._window = window
-        self._count = 0
+    def __init__(  # noqa: PLR0913 - the settings of the method, each a word that its users know
+        self,
+        optimizer: Optimizer,
+        model: nn.Module,
+        *,
+        window: int = 1,
+        trigger: float | Literal["never"] = "never",
+        local_error: float = 0.0,
+        scope: Literal["region", "global"] = "region",
+        mode: Mode = "mean",
+        local_scale: Scale = "none",
+        top_k: float = 1.0,
+        clip: float = 0.0,
+        scaler: torch.amp.GradScaler | None = None,
+        group: distributed.ProcessGroup | None = None,
+    ) -> None:
+        """Begin with empty windows.
 
-    def take(self, lr: float) -> bool:
-        """Count the micro-batch that was just passed backward; step at `lr` if it fills the window.
-
-        Returns whether there was a step.
+        `clip` is the largest norm of what is handed to the optimizer at once (0: any). With a
+        `scaler`, losses are scaled, and gradients unscaled before they are accumulated. With a
+        process `group`, all of its ranks fire together and hand on the mean of their gradients.
+        Raises ValueError for settings outside their bounds, TypeError for an optimizer that wants a closure.
         """
-        self._count += 1
-        return self._step(lr) if self._count == self._window else False
+        self._plan = AccumulationPlan(
+            window=window,
+            trigger=trigger,
+            local_error=local_error,
+            scope=scope,
+            mode=mode,
+            local_scale=local_scale,
+            top_k=top_k,
+        )
+        if not clip >= 0:
+            raise ValueError(f"clip needs to be at least 0, got {clip}")
+        if isinstance(optimizer, LBFGS):
+            raise TypeError("accumulation needs an optimizer that steps without a closure, got LBFGS")
+        self.local_error = local_error
+        self.updates = self.skipped = self.skips_in_a_row = 0
+        self._optimizer, self._clip, self._scaler, self._group = optimizer, clip, scaler, group
+        self._regions = find_regions(
+            model, [each for settings in optimizer.param_groups for each in settings["params"]]
+        )
+        self._windows = [Window() for _ in self._regions]
+        self._of_heads = [Window() for _ in self._regions]
+        self._tallies = [_Tally() for _ in self._regions]
+        self._local = LocalErrors(self._regions) if local_error else None
+        self._head_settings: list[dict[str, Any]] = []
+        optimizer.zero_grad()
 
-    def flush(self, lr: float) -> bool:
-        """Step at `lr` with the micro-batches of an unfinished window; return whether there were any."""
-        return self._step(lr) if self._count else False
+    @property
+    def regions(self) -> tuple[RegionState, ...]:
+        """The regions in the order of the network, as they stand."""
+        found = agreements(self._windows, self._plan, list)  # of this rank alone: nobody else may be asking
+        every = zip(self._regions, self._tallies, self._windows, found, strict=True)
+        return tuple(
+            RegionState(name=region.name, fires=tally.fires, agreement=rho, staleness=window.count)
+            for region, tally, window, rho in every
+        )
 
-    def _step(self, lr: float) -> bool:
-        if self._count > 1:  # one gradient is its own mean: it goes through untouched, bit for bit
-            torch._foreach_div_(_gradients(self._optimizer), self._count)
-        for group in self._optimizer.param_groups:
-            group["lr"] = lr
+    def step(self, logits: Tensor, labels: Tensor, *, loss: Loss = functional.cross_entropy) -> Tensor:
+        """Take the micro-batch whose logits the model has just computed; return its loss, detached.
+
+        The loss is passed backward, its gradient accumulated, and the regions that are due are
+        updated. Local errors are of the same `loss`, between the heads' logits and the labels.
+        """
+        value = loss(logits, labels)
+        gradients, of_heads = self._micro_gradients(value, logits, labels, loss)
+        if self._scaler:
+            self._unscale(self._scaler, [*gradients, *of_heads])
+        self._take(gradients, of_heads)
+        return value.detach()
+
+    def flush(self) -> None:
+        """Update every region that has accumulated anything, as at the end of training."""
+        found = agreements(self._windows, self._plan, self._over_ranks)
+        self._fire({index: found[index] for index, window in enumerate(self._windows) if window.count})
+
+    def scores(self) -> tuple[RegionScore, ...]:
+        """Return what happened in each region since this was asked last."""
+        return tuple(tally.score(region.name) for region, tally in zip(self._regions, self._tallies, strict=True))
+
+    def close(self) -> None:
+        """Take all hooks off the model; there are some where local errors are used."""
+        if self._local:
+            self._local.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return a copy of the windows in progress, the counters, the heads and the optimizer's state."""
+        return {
+            "windows": [window.state() for window in (*self._windows, *self._of_heads)],
+            "heads": self._local.state() if self._local else {},
+            "fires": [tally.fires for tally in self._tallies],
+            "counters": [self.updates, self.skipped, self.skips_in_a_row],
+            "local_error": self.local_error,
+            "optimizer": deepcopy(self._optimizer.state_dict()),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from the state of the same model and settings; ValueError when the regions are others."""
+        if len(state["fires"]) != len(self._regions):
+            raise ValueError(f"this state has {len(state['fires'])} regions, the model has {len(self._regions)}")
+        if self._local:
+            self._local.load(state["heads"], self._device)
+            self._adopt_heads()
+        for window, saved in zip((*self._windows, *self._of_heads), state["windows"], strict=True):
+            window.load(saved)
+        for tally, fires in zip(self._tallies, state["fires"], strict=True):
+            tally.begin_at(fires)
+        self.updates, self.skipped, self.skips_in_a_row = state["counters"]
+        self.local_error = state["local_error"]
+        self._optimizer.load_state_dict(state["optimizer"])
+
+    @property
+    def _device(self) -> torch.device:
+        return self._regions[0].parameters[0].device
+
+    def _micro_gradients(self, value: Tensor, logits: Tensor, labels: Tensor, loss: Loss) -> tuple[Groups, Groups]:
+        """Return the gradient of every region, mixed where it has a local error, and that of every head."""
+        local, of_heads = self._local_gradients(labels, loss, logits.shape[-1])
+        alone = self.local_error == 1 and self._plan.local_scale == "none"  # then the network's loss stays out
+        passed = [index for index in range(len(self._regions)) if not (alone and index in local)]
+        parameters = [each for index in passed for each in self._regions[index].parameters]
+        found = iter(self._gradients(value, parameters))
+        gradients: Groups = [[] for _ in self._regions]
+        for index in passed:
+            gradients[index] = [next(found) for _ in self._regions[index].parameters]
+        for index, own in local.items():
+            gradients[index] = mixed(gradients[index], own, self.local_error, self._plan.local_scale)
+        return gradients, of_heads
+
+    def _local_gradients(self, labels: Tensor, loss: Loss, classes: int) -> tuple[dict[int, Gradients], Groups]:
+        """Return the local gradients of those regions that have one, and the gradient of every head.
+
+        The graph of the one forward pass serves all: a gradient by the parameters of a region alone
+        takes what came before it as constant.
+        """
+        local: dict[int, Gradients] = {}
+        of_heads: Groups = [[] for _ in self._regions]
+        if self._local is None:
+            return local, of_heads
+        for index, region in enumerate(self._regions[:-1] if self.local_error else ()):
+            own = self._local.loss(index, labels, loss, classes)
+            if own is not None:
+                count = len(region.parameters)
+                found = self._gradients(own, [*region.parameters, *self._local.parameters(index)], keep_graph=True)
+                if present(found[:count]):
+                    local[index], of_heads[index] = found[:count], found[count:]
+        self._local.forget()
+        self._adopt_heads()
+        return local, of_heads
+
+    def _gradients(self, value: Tensor, parameters: list[Parameter], *, keep_graph: bool = False) -> Gradients:
+        """Return the gradient by each parameter, in the layout that the optimizer expects."""
+        scaled = self._scaler.scale(value) if self._scaler else value
+        torch.autograd.backward(scaled, inputs=parameters, retain_graph=keep_graph)
+        found = [parameter.grad for parameter in parameters]
+        _forget(parameters)
+        return found
+
+    def _unscale(self, scaler: torch.amp.GradScaler, groups: Groups) -> None:
+        """Let the scaler undo its factor, in place, and learn whether that was too large."""
+        parameters = [each for own in self._owners(groups) for each in own]
+        for parameter, tensor in zip(parameters, [tensor for group in groups for tensor in group], strict=True):
+            parameter.grad = tensor
+        scaler.unscale_(self._optimizer)
+        scaler.update()
+        _forget(parameters)
+
+    def _owners(self, groups: Groups) -> Iterator[Sequence[Parameter]]:
+        """Yield the parameters that each group of gradients belongs to: of the regions, then of their heads."""
+        yield from (region.parameters for region in self._regions)
+        for index, group in enumerate(groups[len(self._regions) :]):
+            yield self._local.parameters(index) if self._local and group else ()
+
+    def _take(self, gradients: Groups, of_heads: Groups) -> None:
+        squares = square_norms([*gradients, *of_heads])
+        if not math.isfinite(self._over_ranks([sum(squares)])[0]):
+            self.skipped += 1
+            self.skips_in_a_row += not self._scaler  # a scaler finds its limit by passing it
+            return
+        self.skips_in_a_row = 0
+        for window, gradient, square in zip(
+            (*self._windows, *self._of_heads), (*gradients, *of_heads), squares, strict=True
+        ):
+            if gradient:
+                window.add(gradient, square)
+        self._fire(due(self._windows, self._plan, self._over_ranks))
+
+    def _fire(self, due_now: Mapping[int, float]) -> None:
+        """Step the optimizer on some regions and their heads, and leave all others as they are."""
+        if not due_now:
+            return
+        fired: list[Parameter] = []
+        for index, rho in due_now.items():
+            self._tallies[index].note(rho, self._windows[index].count)
+            fired += _handed(
+                self._regions[index].parameters, self._windows[index].take(self._plan.mode, self._plan.top_k)
+            )
+        heads: list[Parameter] = []
+        for index in due_now:
+            if self._local and self._of_heads[index].count:
+                heads += _handed(self._local.parameters(index), self._of_heads[index].take(self._plan.mode, 1.0))
+        self._average_over_ranks([*fired, *heads])
+        if self._clip:
+            torch.nn.utils.clip_grad_norm_(fired, self._clip)
+        for settings in self._head_settings:
+            settings["lr"] = self._optimizer.param_groups[0]["lr"]
         self._optimizer.step()
-        self._optimizer.zero_grad()
-        self._count = 0
-        return True
+        self.updates += 1
+        _forget([*fired, *heads])
+
+    def _adopt_heads(self) -> None:
+        """Let the optimizer step on new heads as well, as it steps on its first parameters."""
+        heads = list(self._local.heads.values()) if self._local else []
+        for head in heads[len(self._head_settings) :]:
+            settings = {**self._optimizer.param_groups[0], "params": list(head.parameters())}
+            self._optimizer.add_param_group(settings)
+            self._head_settings.append(self._optimizer.param_groups[-1])
+
+    def _over_ranks(self, scalars: list[float]) -> list[float]:
+        """Return the sums of numbers over all ranks; the numbers themselves without a group."""
+        if self._group is None:
+            return scalars
+        sums = torch.tensor(scalars, dtype=torch.float64, device=self._device)
+        distributed.all_reduce(sums, group=self._group)
+        return [float(each) for each in sums]
+
+    def _average_over_ranks(self, parameters: Sequence[Parameter]) -> None:
+        if self._group is None:
+            return
+        for parameter in parameters:
+            if parameter.grad is not None:
+                distributed.all_reduce(parameter.grad, group=self._group)
+                parameter.grad /= self._group.size()
 
 
-def _gradients(optimizer: Optimizer) -> list[Tensor]:
-    parameters: list[Tensor] = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    return [parameter.grad for parameter in parameters if parameter.grad is not None]
+@final
+class _Tally:
+    """Counts the fires of one region, and what those since the last score were made of."""
+
+    def __init__(self) -> None:
+        self.fires = 0
+        self._scored = 0
+        self._agreement = self._waited = 0.0
+
+    def begin_at(self, fires: int) -> None:
+        self.fires = self._scored = fires
+
+    def note(self, rho: float, count: int) -> None:
+        self.fires += 1
+        self._agreement += rho
+        self._waited += count
+
+    def score(self, name: str) -> RegionScore:
+        fires = self.fires - self._scored
+        share = 1 / fires if fires else math.nan
+        score = RegionScore(name=name, fires=fires, agreement=share * self._agreement, waited=share * self._waited)
+        self._scored, self._agreement, self._waited = self.fires, 0.0, 0.0
+        return score
+
+
+def _handed(parameters: Sequence[Parameter], gradients: Gradients) -> list[Parameter]:
+    """Give parameters their gradients, and return those that got one."""
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
+    return [parameter for parameter in parameters if parameter.grad is not None]
+
+
+def _forget(parameters: Sequence[Parameter]) -> None:
+    for parameter in parameters:
+        parameter.grad = None

@@ -6,16 +6,18 @@ weights, bit for bit, and the caller's random state is not touched.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
-from typing import Protocol, final
+from typing import Final, Protocol, final
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.backends import cudnn
 from torch.nn import functional
+from torch.optim import Optimizer
 
 from beats_search.plugins import make
 from beats_search.records.errors import DivergedError
@@ -23,12 +25,16 @@ from beats_search.records.outcome import EpochScore
 from beats_search.records.plan import TrainingPlan
 from beats_search.tensors.data import DataBundle, Split, to_float
 from beats_search.tensors.seams import KeepGoing, Pace
-from beats_search.training.accumulation import Accumulator
+from beats_search.training.accumulation import Beats
 from beats_search.training.accuracy import accuracy
 from beats_search.training.augmentation import augment
+from beats_search.training.averaging import WeightAverage
 from beats_search.training.devices import find_device
+from beats_search.training.local_error import Loss, annealed
 from beats_search.training.precision import Numerics, find_numerics
 from beats_search.training.threads import Threads
+
+_MOST_SKIPS: Final = 10
 
 
 @final
@@ -85,9 +91,9 @@ def fit(  # noqa: PLR0913 - the three seams are arguments of their own
     validation = _on(data.validation, device)
     with _seeded(seed, device) as generator:
         run = _begin(model, data.train, plan, device, generator, pace)
-        with run.threads.held():
+        with run.threads.held(), closing(run.beats):
             curve, stopped_at = _train(run, validation, keep_going, checkpoint)
-    return Trained(model=_at_home(run.model), curve=curve, stopped_at=stopped_at)
+    return Trained(model=_at_home(run.result), curve=curve, stopped_at=stopped_at)
 
 
 class _Schedule(Protocol):
@@ -102,16 +108,33 @@ class _Run:
     model: nn.Module
     train: Split
     plan: TrainingPlan
-    accumulator: Accumulator
+    optimizer: Optimizer
+    beats: Beats
+    average: WeightAverage | None
     schedule: _Schedule
+    loss: Loss
     numerics: Numerics
     threads: Threads
     generator: Generator
     pace: Pace
 
+    @property
+    def result(self) -> nn.Module:
+        """The model that is evaluated: with the averaged weights where the plan asks for them."""
+        return self.average.model if self.average else self.model
+
     def lr(self, step: int, steps_per_epoch: int) -> float:
         """Return the learning rate at a micro-batch, counted from 0 over all epochs."""
         return self.plan.lr * self.schedule.factor(step, steps_per_epoch, self.plan.epochs)
+
+    def set_pace(self, step: int, steps_per_epoch: int) -> None:
+        """Set learning rate and weight of the local errors for a micro-batch."""
+        for settings in self.optimizer.param_groups:
+            settings["lr"] = self.lr(step, steps_per_epoch)
+        accumulation = self.plan.accumulation
+        if accumulation.local_error:
+            done = step / (steps_per_epoch * self.plan.epochs)
+            self.beats.local_error = annealed(accumulation.local_error, accumulation.anneal, done)
 
 
 def _begin(
@@ -121,17 +144,37 @@ def _begin(
     numerics = find_numerics(plan.precision, trainee, (plan.batch_size, *train.inputs.shape[1:]), device)
     trainee = numerics.prepared(trainee)
     parameters = [parameter for parameter in trainee.parameters() if parameter.requires_grad]
-    optimizer = make("optimizers", plan.optimizer).make(parameters, plan.lr)
+    optimizer: Optimizer = make("optimizers", plan.optimizer).make(parameters, plan.lr)
+    average = WeightAverage(trainee, plan.ema) if plan.ema else None  # a copy, made before there are hooks to copy
     return _Run(
         model=trainee,
         train=_on(train, device),
         plan=plan,
-        accumulator=Accumulator(optimizer, plan.accumulation.window),
+        optimizer=optimizer,
+        beats=_beats(optimizer, trainee, plan),
+        average=average,
         schedule=make("schedules", plan.schedule),
+        loss=partial(functional.cross_entropy, label_smoothing=plan.label_smoothing),
         numerics=numerics,
         threads=Threads(parallel=numerics.parallel),
         generator=generator,
         pace=pace,
+    )
+
+
+def _beats(optimizer: Optimizer, model: nn.Module, plan: TrainingPlan) -> Beats:
+    settings = plan.accumulation
+    return Beats(
+        optimizer,
+        model,
+        window=settings.window,
+        trigger=settings.trigger,
+        local_error=settings.local_error,
+        scope=settings.scope,
+        mode=settings.mode,
+        local_scale=settings.local_scale,
+        top_k=settings.top_k,
+        clip=plan.clip,
     )
 
 
@@ -141,36 +184,62 @@ def _train(
     """Train in place; return the scores, and the epoch after which training was ended, if it was."""
     curve: list[EpochScore] = []
     for epoch in range(1, run.plan.epochs + 1):
-        began = perf_counter()
-        train_loss = _train_epoch(run, epoch)
-        reached = accuracy(run.model, validation, run.numerics, run.pace)
-        seconds = perf_counter() - began
-        curve.append(EpochScore(epoch=epoch, train_loss=train_loss, accuracy=reached, seconds=seconds))
-        checkpoint(TrainingState(epoch=epoch, model=run.model.state_dict()))
+        began, updates, skipped = perf_counter(), run.beats.updates, run.beats.skipped
+        losses = _train_epoch(run, epoch)
+        reached = accuracy(run.result, validation, run.numerics, run.pace)
+        curve.append(
+            EpochScore(
+                epoch=epoch,
+                train_loss=float(losses.mean()),
+                accuracy=reached,
+                seconds=perf_counter() - began,
+                micro_batches=len(losses),
+                updates=run.beats.updates - updates,
+                skipped=run.beats.skipped - skipped,
+                regions=() if run.plan.accumulation.plain else run.beats.scores(),
+            )
+        )
+        checkpoint(TrainingState(epoch=epoch, model=run.result.state_dict()))
         if not keep_going(curve[-1]):
             return tuple(curve), epoch
     return tuple(curve), None
 
 
-def _train_epoch(run: _Run, epoch: int) -> float:
-    """Train for one epoch, in place; return the mean loss of its micro-batches."""
+def _train_epoch(run: _Run, epoch: int) -> Tensor:
+    """Train for one epoch, in place; return the losses of its micro-batches, on the CPU."""
     run.model.train()
     batches = _batches(len(run.train), run.plan.batch_size, run.generator)
     losses: list[Tensor] = []
     for step, batch in enumerate(batches, start=(epoch - 1) * len(batches)):
         with run.pace():
-            images = augment(to_float(run.train.inputs[batch]), run.plan.augmentation, run.generator)
-            loss = functional.cross_entropy(run.numerics.logits(run.model, images), run.train.labels[batch])
-            loss.backward()  # type: ignore[no-untyped-call]  # torch has not annotated it
-            run.accumulator.take(run.lr(step, len(batches)))
+            run.set_pace(step, len(batches))
+            losses.append(_micro_step(run, batch))
             run.threads.look()
-        losses.append(loss.detach())
-        if loss.device.type == "cpu" and not loss.isfinite():  # an accelerator would have to be waited for
+        if run.beats.skips_in_a_row and not _may_go_on(run, losses[-1]):
             break
     if epoch == run.plan.epochs:
-        run.accumulator.flush(run.lr(epoch * len(batches) - 1, len(batches)))
-    _refuse_divergence(run, epoch, torch.stack(losses).cpu(), len(batches))
-    return float(torch.stack(losses).mean())
+        run.beats.flush()
+    found = torch.stack(losses).cpu()
+    _refuse_divergence(run, epoch, found, len(batches))
+    return found
+
+
+def _micro_step(run: _Run, batch: Tensor) -> Tensor:
+    """Train on one micro-batch; return its loss."""
+    images = augment(to_float(run.train.inputs[batch]), run.plan.augmentation, run.generator)
+    updates = run.beats.updates
+    loss = run.beats.step(run.numerics.logits(run.model, images), run.train.labels[batch], loss=run.loss)
+    if run.average and run.beats.updates > updates:
+        run.average.update()
+    return loss
+
+
+def _may_go_on(run: _Run, loss: Tensor) -> bool:
+    """Tell whether the loss of a micro-batch that was skipped is finite; too many skips raise DivergedError."""
+    if run.beats.skips_in_a_row >= _MOST_SKIPS:
+        rule = f"the gradients of {_MOST_SKIPS} micro-batches in a row are not finite numbers"
+        raise DivergedError(f"{rule}; a smaller training.lr or training.clip may help")
+    return bool(loss.isfinite())
 
 
 def _batches(count: int, size: int, generator: Generator) -> list[Tensor]:

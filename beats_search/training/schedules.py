@@ -4,10 +4,12 @@ A position is the number of micro-batches taken before this one; all schedules a
 """
 
 import math
+from bisect import bisect_right
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import final
 
-__all__ = ["Constant", "Cosine", "OneCycle", "Step"]
+__all__ = ["Constant", "Cosine", "Milestones", "OneCycle", "Step"]
 
 
 @final
@@ -39,14 +41,36 @@ class Step:
         """Refuse steps of no length and factors that do not shrink to something."""
         if self.step_epochs < 1:
             raise ValueError(f"step.step_epochs needs to be at least 1, got {self.step_epochs}")
-        if not 0 < self.gamma <= 1:
-            raise ValueError(f"step.gamma needs to be above 0 and at most 1, got {self.gamma}")
+        _refuse_gamma("step", self.gamma)
         _refuse_warmup("step", self.warmup_epochs)
 
     def factor(self, step: int, steps_per_epoch: int, epochs: int) -> float:  # noqa: ARG002 - schedules are called alike
         """Return the factor at micro-batch `step` of `epochs` of `steps_per_epoch`, counted from 0."""
         drops = step // (self.step_epochs * steps_per_epoch)
         return _warmup(step, self.warmup_epochs * steps_per_epoch) * self.gamma**drops
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Milestones:
+    """The learning rate times `gamma` after each of these `epochs`, after an optional linear warm-up."""
+
+    epochs: tuple[int, ...]
+    gamma: float = 0.1
+    warmup_epochs: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse epochs that do not ascend from 1 on, and factors that do not shrink to something."""
+        if not self.epochs or any(later <= earlier for earlier, later in pairwise((0, *self.epochs))):
+            rule = "milestones.epochs needs ascending whole numbers of at least 1"
+            raise ValueError(f"{rule}, got {list(self.epochs)}")
+        _refuse_gamma("milestones", self.gamma)
+        _refuse_warmup("milestones", self.warmup_epochs)
+
+    def factor(self, step: int, steps_per_epoch: int, epochs: int) -> float:  # noqa: ARG002 - schedules are called alike
+        """Return the factor at micro-batch `step` of `epochs` of `steps_per_epoch`, counted from 0."""
+        passed = bisect_right(self.epochs, step // steps_per_epoch)
+        return _warmup(step, self.warmup_epochs * steps_per_epoch) * self.gamma**passed
 
 
 @final
@@ -97,6 +121,11 @@ class OneCycle:
             return _cosine(start, 1.0, step / peak)
         descent = last - peak
         return _cosine(1.0, start / self.end_divisor, (step - peak) / descent if descent else 0.0)
+
+
+def _refuse_gamma(name: str, gamma: float) -> None:
+    if not 0 < gamma <= 1:
+        raise ValueError(f"{name}.gamma needs to be above 0 and at most 1, got {gamma}")
 
 
 def _refuse_warmup(name: str, epochs: float) -> None:

@@ -12,12 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from beats_search import plugins
+from beats_search.records.column import Column
 from beats_search.records.errors import TrialError
 from beats_search.records.part import Part
 from beats_search.records.plan import TrainingPlan, TrialPlan
 from beats_search.tensors.data import DataBundle, to_float
 from beats_search.tensors.network import with_preprocess
 from beats_search.tensors.seams import Bench, DataSource, ModelFamily, Runtime, Technique
+from beats_search.training.batch_norm import with_batch_norm
 from beats_search.training.fit import fit
 
 _RECOVERY_LR = 0.3
@@ -42,22 +44,37 @@ def load_data(part: Part) -> DataBundle:
 def build_model(plan: TrialPlan, data: DataBundle) -> nn.Module:
     """Return the untrained model from inputs as the user has them to logits, in eval mode.
 
-    Raises TrialError when it does not yield a row of logits, one per class, for every input.
+    Raises TrialError when it does not yield a row of logits, one per class, for every input;
+    ValueError when batch norms are to be added and there is no place for one.
     """
     family: ModelFamily = plugins.make("models", plan.model)
-    classes = len(data.classes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stage_seed(plan, "model"))
-        network = family.build(data.input_shape, classes)
-    if not isinstance(network, nn.Module):
-        raise TrialError(f"model {plan.model.name!r} needs to give a torch module, got {type(network).__name__}")
-    model = with_preprocess(data.preprocess, network).eval()
-    with torch.inference_mode():
+        network = family.build(data.network_shape, len(data.classes))
+        if not isinstance(network, nn.Module):
+            raise TrialError(f"model {plan.model.name!r} needs to give a torch module, got {type(network).__name__}")
+        model = _run_once(plan, data, network)  # draws the weights of lazy layers, so with the same seed
+    normalized = with_batch_norm(network, plan.training.batch_norm)
+    return model if normalized is network else _run_normalized(plan, data, normalized)
+
+
+def _run_once(plan: TrialPlan, data: DataBundle, network: nn.Module) -> nn.Module:
+    """Return the network behind its preprocessing, in eval mode, after a first call that showed it right."""
+    model, classes = with_preprocess(data.preprocess, network).eval(), len(data.classes)
+    with torch.no_grad():  # inference_mode would leave lazy layers with weights that cannot be trained
         logits = model(torch.cat([example_of(data)] * 2))
     if not isinstance(logits, Tensor) or tuple(logits.shape) != (2, classes):
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise TrialError(f"model {plan.model.name!r} needs to turn 2 inputs into logits of (2, {classes}), got {got}")
     return model
+
+
+def _run_normalized(plan: TrialPlan, data: DataBundle, network: nn.Module) -> nn.Module:
+    try:
+        return _run_once(plan, data, network)
+    except (RuntimeError, ValueError) as error:
+        choice = plan.training.batch_norm
+        raise TrialError(f"model {plan.model.name!r} cannot run with batch_norm: {choice}: {error}") from error
 
 
 def compress(model: nn.Module, plan: TrialPlan, data: DataBundle, fine_tune: FineTune) -> nn.Module:
@@ -111,10 +128,11 @@ class DataFacts:
     classes: tuple[str, ...]
     input_shape: tuple[int, ...]
     majority_share: float
+    columns: tuple[Column, ...] = ()
 
 
 def data_facts(part: Part) -> DataFacts:
-    """Return the classes, the shape of one input, and what guessing the commonest class would reach."""
+    """Return classes, the shape of one input, a table's columns, and what guessing the commonest class reaches."""
     data = load_data(part)
     share = data.validation.labels.bincount().max().item() / len(data.validation)
-    return DataFacts(classes=data.classes, input_shape=data.input_shape, majority_share=share)
+    return DataFacts(classes=data.classes, input_shape=data.input_shape, majority_share=share, columns=data.columns)
