@@ -185,19 +185,20 @@ def report(folders: Sequence[Path], out: Path | None = None) -> Path:
 def export(folder: Path, number: int, to: Path) -> tuple[Path, ...]:
     """Copy a finished trial's model and card to a folder, beside a script that runs it; return the files."""
     from beats_search.report.cards import card
-    from beats_search.report.script import RUN_SCRIPT
+    from beats_search.report.script import run_script
 
     record = read_record(folder)
     finished = {trial.number: (trial, outcome) for trial, outcome in record.finished()}
     if number not in finished:
-        raise CommandError(f"trial {number} has not finished; these have: {_numbers(finished)}")
+        these = ", ".join(str(known) for known in sorted(finished)) or "none"
+        raise CommandError(f"trial {number} has not finished; these have: {these}")
     model = model_file(folder, number)
     if not model.exists():
         raise CommandError(f"{model} is gone; run the same plan again with --fresh to make it")
     contents = {
         to / "model.onnx": model.read_bytes(),
         to / "card.json": json.dumps(dict(card(record, *finished[number])), indent=2).encode(),
-        to / "run.py": RUN_SCRIPT.encode(),
+        to / "run.py": run_script(record).encode(),
     }
     taken = [str(path) for path, content in contents.items() if path.exists() and path.read_bytes() != content]
     if taken:
@@ -291,6 +292,7 @@ def _open_ledger(space: "SearchSpace", folder: Path, reference: TrialPlan, data:
         environment=describe_machine(),
         classes=data.classes,
         input_shape=data.input_shape,
+        columns=data.columns,
     )
     study = study_file(folder)
     try:
@@ -394,7 +396,3 @@ def _candidate(plan: TrialPlan, paired: "Reference") -> Candidate:
 
 def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".strip().partition("\n")[0]
-
-
-def _numbers(trials: Mapping[int, object]) -> str:
-    return ", ".join(str(number) for number in sorted(trials)) or "none"

@@ -91,8 +91,8 @@ def load(name: str, home: Path) -> DataBundle:
 
 
 def test_every_data_set_is_tested() -> None:
-    """A new file on the shelf comes with an entry here."""
-    assert set(plugins.names("datasets")) == set(SHELF)
+    """A new file on the shelf comes with an entry here; tables, which are no images, have tests of their own."""
+    assert set(plugins.names("datasets")) == {*SHELF, "csv"}
 
 
 @pytest.mark.parametrize("name", SHELF)

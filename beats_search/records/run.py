@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from beats_search.records.column import Column
 from beats_search.records.objective import Constraint, Objective
 from beats_search.records.outcome import Finished, TrialOutcome
 from beats_search.records.part import Scalar
@@ -33,7 +34,8 @@ class TrialRecord:
 class RunRecord:
     """A search as it stands, finished or not.
 
-    `classes` and `input_shape` (without the batch) describe what the models take and tell.
+    `classes` and `input_shape` (without the batch) describe what the models take and tell, `columns`
+    the inputs of a table.
 
     `reference_point` holds the worst corner of the hypervolume by objective name, in objective
     units; `test_accuracy` is known for the front and the reference only, by trial number.
@@ -51,6 +53,7 @@ class RunRecord:
     environment: Mapping[str, str]
     classes: tuple[str, ...]
     input_shape: tuple[int, ...]
+    columns: tuple[Column, ...] = ()
     test_accuracy: Mapping[int, float] = field(default_factory=dict)
 
     @property

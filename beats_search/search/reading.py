@@ -10,6 +10,7 @@ from optuna import Study
 from optuna.samplers import RandomSampler
 from optuna.storages import RDBStorage
 
+from beats_search.records.column import Column
 from beats_search.records.errors import CommandError
 from beats_search.records.objective import Constraint, Objective
 from beats_search.records.plain import from_plain
@@ -33,7 +34,8 @@ class RunFacts:
     """What is known of a run before its first trial; nothing of it changes later.
 
     `space_text` is the space as it was run, `space_file` the path that its relative paths and modules
-    start from, `space_canonical` its form for comparison.
+    start from, `space_canonical` its form for comparison. `columns` are those of a table; a study that
+    is older than they are has none.
     """
 
     name: str
@@ -47,6 +49,7 @@ class RunFacts:
     environment: Mapping[str, str]
     classes: tuple[str, ...]
     input_shape: tuple[int, ...]
+    columns: tuple[Column, ...] = ()
 
 
 def read_run(path: Path) -> RunRecord:
@@ -88,7 +91,8 @@ def read_study(path: Path, storage: RDBStorage) -> tuple[Study, RunFacts, Accoun
         raise CommandError(f"{path} is no study of beats-search; --out names another folder") from error
     try:
         if schema == SCHEMA:
-            facts = from_plain(RunFacts, {field.name: attributes[field.name] for field in fields(RunFacts)})
+            known = {field.name: attributes[field.name] for field in fields(RunFacts) if field.name in attributes}
+            facts = from_plain(RunFacts, known)
             return study, facts, read_account(study.get_trials(deepcopy=False))
     except (KeyError, ValueError, TypeError) as error:
         what = f"{type(error).__name__}: {error}"
@@ -113,5 +117,6 @@ def run_record(study: Study, facts: RunFacts, account: Account) -> RunRecord:
         environment=facts.environment,
         classes=facts.classes,
         input_shape=facts.input_shape,
+        columns=facts.columns,
         test_accuracy={int(number): share for number, share in attributes.get("test_accuracy", {}).items()},
     )

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from beats_search.records.column import Column
+
 _BYTE_MAX = 255
 _FEWEST_CLASSES = 2
 _IMAGES = 4  # dimensions: n, channels, height, width
@@ -13,9 +15,9 @@ _IMAGES = 4  # dimensions: n, channels, height, width
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
-    """Inputs of shape (n, channels, height, width) and labels of shape (n,), int64, 0…classes-1.
+    """Inputs of shape (n, channels, height, width) or (n, columns) and labels of shape (n,), int64, 0…classes-1.
 
-    Inputs are float in [0, 1], or uint8 where 255 stands for 1 (a quarter of the memory).
+    Images are float in [0, 1], or uint8 where 255 stands for 1 (a quarter of the memory).
     """
 
     inputs: Tensor
@@ -49,7 +51,8 @@ class DataBundle:
     """A data set ready for training: three splits, the names of the classes, and the preprocessing.
 
     `preprocess` turns inputs as the user has them (float in [0, 1]) into what the network expects.
-    It is built from the training split alone and travels inside the exported graph.
+    It is built from the training split alone and travels inside the exported graph. `columns` says
+    what the inputs (n, columns) of a table hold; only there a number may be missing (NaN).
     """
 
     train: Split
@@ -57,11 +60,16 @@ class DataBundle:
     test: Split
     classes: tuple[str, ...]
     preprocess: nn.Module = field(default_factory=nn.Identity)
+    columns: tuple[Column, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse data that nothing can be learned from, naming the split."""
+        if self.columns and self.input_shape != (len(self.columns),):
+            raise ValueError(f"{len(self.columns)} columns need inputs (n, columns), got {self.input_shape}")
         for name in ("train", "validation", "test"):
-            _check_split(name, getattr(self, name), self.input_shape, len(self.classes))
+            split = getattr(self, name)
+            _check_split(name, split, self.input_shape, len(self.classes))
+            _check_values(name, _known(split.inputs, self.columns))
         if len(self.classes) < _FEWEST_CLASSES:
             raise ValueError(f"a data set needs at least {_FEWEST_CLASSES} classes, got {len(self.classes)}")
 
@@ -69,6 +77,12 @@ class DataBundle:
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one input, without the batch."""
         return tuple(self.train.inputs.shape[1:])
+
+    @property
+    def network_shape(self) -> tuple[int, ...]:
+        """Shape of one input after the preprocessing, without the batch: what a network takes."""
+        with torch.no_grad():
+            return tuple(self.preprocess(to_float(self.train.inputs[:1])).shape[1:])
 
 
 class Standardize(nn.Module):
@@ -106,11 +120,17 @@ def _check_split(name: str, split: Split, input_shape: tuple[int, ...], classes:
     if low < 0 or high >= classes:
         rule = f"labels of the {name} split need to be in 0…{classes - 1} ({classes} classes)"
         raise ValueError(f"{rule}, got {low}…{high}")
-    if split.inputs.is_floating_point():
-        _check_values(name, split.inputs)
+
+
+def _known(inputs: Tensor, columns: tuple[Column, ...]) -> Tensor:
+    """Return the inputs, the missing numbers of a table as 0."""
+    numbers = torch.tensor([column.kind == "number" for column in columns], device=inputs.device)
+    return torch.where(numbers & inputs.isnan(), 0.0, inputs) if columns else inputs
 
 
 def _check_values(name: str, inputs: Tensor) -> None:
+    if not inputs.is_floating_point():
+        return
     if not bool(inputs.isfinite().all()):
         raise ValueError(f"inputs of the {name} split need to be finite numbers, got NaN or infinity")
     lowest, highest = float(inputs.min()), float(inputs.max())
