@@ -95,6 +95,7 @@ class Beats:
         self._tallies = [_Tally() for _ in self._regions]
         self._local = LocalErrors(self._regions) if local_error else None
         self._head_settings: list[dict[str, Any]] = []
+        self._at_once = self._plan.plain and window == 1 and top_k == 1 and scaler is None and group is None
         optimizer.zero_grad()
 
     @property
@@ -114,6 +115,9 @@ class Beats:
         updated. Local errors are of the same `loss`, between the heads' logits and the labels.
         """
         value = loss(logits, labels)
+        if self._at_once:
+            self._step_at_once(value)
+            return value.detach()
         gradients, of_heads = self._micro_gradients(value, logits, labels, loss)
         if self._scaler:
             self._unscale(self._scaler, [*gradients, *of_heads])
@@ -163,6 +167,16 @@ class Beats:
     @property
     def _device(self) -> torch.device:
         return self._regions[0].parameters[0].device
+
+    def _step_at_once(self, value: Tensor) -> None:
+        """Update all regions with this one micro-batch: the rest of this class, where nothing waits or is mixed."""
+        parameters = [each for region in self._regions for each in region.parameters]
+        torch.autograd.backward(value, inputs=parameters)
+        if self._is_accepted(square_norms([[parameter.grad for parameter in parameters]])):
+            for tally in self._tallies:
+                tally.note(math.nan, 1)
+            self._update(parameters)
+        _forget(parameters)
 
     def _micro_gradients(self, value: Tensor, logits: Tensor, labels: Tensor, loss: Loss) -> tuple[Groups, Groups]:
         """Return the gradient of every region, mixed where it has a local error, and that of every head."""
@@ -224,17 +238,23 @@ class Beats:
 
     def _take(self, gradients: Groups, of_heads: Groups) -> None:
         squares = square_norms([*gradients, *of_heads])
-        if not math.isfinite(self._over_ranks([sum(squares)])[0]):
-            self.skipped += 1
-            self.skips_in_a_row += not self._scaler  # a scaler finds its limit by passing it
+        if not self._is_accepted(squares):
             return
-        self.skips_in_a_row = 0
         for window, gradient, square in zip(
             (*self._windows, *self._of_heads), (*gradients, *of_heads), squares, strict=True
         ):
             if gradient:
                 window.add(gradient, square)
         self._fire(due(self._windows, self._plan, self._over_ranks))
+
+    def _is_accepted(self, squares: Sequence[float]) -> bool:
+        """Tell whether a micro-gradient of these squared norms is finite, on all ranks; count it if it is not."""
+        if math.isfinite(self._over_ranks([sum(squares)])[0]):
+            self.skips_in_a_row = 0
+            return True
+        self.skipped += 1
+        self.skips_in_a_row += not self._scaler  # a scaler finds its limit by passing it
+        return False
 
     def _fire(self, due_now: Mapping[int, float]) -> None:
         """Step the optimizer on some regions and their heads, and leave all others as they are."""
@@ -251,13 +271,17 @@ class Beats:
             if self._local and self._of_heads[index].count:
                 heads += _handed(self._local.parameters(index), self._of_heads[index].take(self._plan.mode, 1.0))
         self._average_over_ranks([*fired, *heads])
+        self._update(fired)
+        _forget([*fired, *heads])
+
+    def _update(self, fired: Sequence[Parameter]) -> None:
+        """Step the optimizer with the gradients that parameters have; those of the network are clipped."""
         if self._clip:
             torch.nn.utils.clip_grad_norm_(fired, self._clip)
         for settings in self._head_settings:
             settings["lr"] = self._optimizer.param_groups[0]["lr"]
         self._optimizer.step()
         self.updates += 1
-        _forget([*fired, *heads])
 
     def _adopt_heads(self) -> None:
         """Let the optimizer step on new heads as well, as it steps on its first parameters."""

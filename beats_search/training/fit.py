@@ -31,10 +31,13 @@ from beats_search.training.augmentation import augment
 from beats_search.training.averaging import WeightAverage
 from beats_search.training.devices import find_device
 from beats_search.training.local_error import Loss, annealed
+from beats_search.training.memory import keep_freed_memory
+from beats_search.training.pooling import arrange_as, pool_first
 from beats_search.training.precision import Numerics, find_numerics
 from beats_search.training.threads import Threads
 
 _MOST_SKIPS: Final = 10
+_GATHERED_BYTES: Final = 1 << 22
 
 
 @final
@@ -93,7 +96,7 @@ def fit(  # noqa: PLR0913 - the three seams are arguments of their own
         run = _begin(model, data.train, plan, device, generator, pace)
         with run.threads.held(), closing(run.beats):
             curve, stopped_at = _train(run, validation, keep_going, checkpoint)
-    return Trained(model=_at_home(run.result), curve=curve, stopped_at=stopped_at)
+    return Trained(model=_at_home(run.result, model), curve=curve, stopped_at=stopped_at)
 
 
 class _Schedule(Protocol):
@@ -140,7 +143,9 @@ class _Run:
 def _begin(
     model: nn.Module, train: Split, plan: TrainingPlan, device: torch.device, generator: Generator, pace: Pace
 ) -> _Run:
+    keep_freed_memory()
     trainee = deepcopy(model).to(device)
+    pool_first(trainee)
     numerics = find_numerics(plan.precision, trainee, (plan.batch_size, *train.inputs.shape[1:]), device)
     trainee = numerics.prepared(trainee)
     parameters = [parameter for parameter in trainee.parameters() if parameter.requires_grad]
@@ -210,10 +215,10 @@ def _train_epoch(run: _Run, epoch: int) -> Tensor:
     run.model.train()
     batches = _batches(len(run.train), run.plan.batch_size, run.generator)
     losses: list[Tensor] = []
-    for step, batch in enumerate(batches, start=(epoch - 1) * len(batches)):
+    for step, (images, labels) in enumerate(_dealt(run.train, batches), start=(epoch - 1) * len(batches)):
         with run.pace():
             run.set_pace(step, len(batches))
-            losses.append(_micro_step(run, batch))
+            losses.append(_micro_step(run, images, labels))
             run.threads.look()
         if run.beats.skips_in_a_row and not _may_go_on(run, losses[-1]):
             break
@@ -224,11 +229,11 @@ def _train_epoch(run: _Run, epoch: int) -> Tensor:
     return found
 
 
-def _micro_step(run: _Run, batch: Tensor) -> Tensor:
+def _micro_step(run: _Run, inputs: Tensor, labels: Tensor) -> Tensor:
     """Train on one micro-batch; return its loss."""
-    images = augment(to_float(run.train.inputs[batch]), run.plan.augmentation, run.generator)
+    images = augment(inputs, run.plan.augmentation, run.generator)
     updates = run.beats.updates
-    loss = run.beats.step(run.numerics.logits(run.model, images), run.train.labels[batch], loss=run.loss)
+    loss = run.beats.step(run.numerics.logits(run.model, images), labels, loss=run.loss)
     if run.average and run.beats.updates > updates:
         run.average.update()
     return loss
@@ -240,6 +245,17 @@ def _may_go_on(run: _Run, loss: Tensor) -> bool:
         rule = f"the gradients of {_MOST_SKIPS} micro-batches in a row are not finite numbers"
         raise DivergedError(f"{rule}; a smaller training.lr or training.clip may help")
     return bool(loss.isfinite())
+
+
+def _dealt(train: Split, batches: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the float inputs and the labels of each batch; several batches are gathered at once, which is faster."""
+    batch_bytes = len(batches[0]) * train.inputs[0].numel() * torch.float32.itemsize
+    count = max(1, _GATHERED_BYTES // batch_bytes)
+    for start in range(0, len(batches), count):
+        some = batches[start : start + count]
+        order, sizes = torch.cat(some), [len(batch) for batch in some]
+        inputs, labels = to_float(train.inputs.index_select(0, order)), train.labels.index_select(0, order)
+        yield from zip(torch.split(inputs, sizes), torch.split(labels, sizes), strict=True)
 
 
 def _batches(count: int, size: int, generator: Generator) -> list[Tensor]:
@@ -280,6 +296,8 @@ def _on(split: Split, device: torch.device) -> Split:
     return Split(inputs=split.inputs.to(device), labels=split.labels.to(device))
 
 
-def _at_home(model: nn.Module) -> nn.Module:
-    model.zero_grad()
-    return model.to("cpu").to(memory_format=torch.contiguous_format).eval()
+def _at_home(trained: nn.Module, model: nn.Module) -> nn.Module:
+    """Return the trained copy of `model` arranged as it was, in torch's own layout, on the CPU."""
+    arrange_as(trained, model)
+    trained.zero_grad()
+    return trained.to("cpu").to(memory_format=torch.contiguous_format).eval()

@@ -45,8 +45,11 @@ class Numerics:
         batch = to_float(inputs)
         if self.channels_last and batch.ndim == _IMAGE_RANK:
             batch = batch.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.bf16):
+        if not self.bf16:  # a context that changes nothing still costs a fifth of a small network's forward pass
             logits: Tensor = model(batch)
+            return logits.float()
+        with torch.autocast(inputs.device.type, torch.bfloat16):
+            logits = model(batch)
         return logits.float()
 
 
