@@ -94,7 +94,7 @@ def test_the_averaged_model_has_the_names_of_the_trained_one() -> None:
 
 
 def test_an_average_is_steadier_than_the_weights() -> None:
-    """Of weights that jump to and fro around a mean, the average keeps close to the mean."""
+    """Of weights that jump about a mean, the average keeps close to the mean."""
     model = nn.Linear(1, 1, bias=False)
     average = WeightAverage(model, 0.95)
     for step in range(200):

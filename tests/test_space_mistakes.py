@@ -168,7 +168,7 @@ KNOB_MISTAKES = {
     "knob in search": ("search: {trials: {low: 1, high: 4}} # <-", "a knob may not stand at search.trials"),
     "knob for a whole record": (
         "training:\n  epochs: 1\n  accumulation: {choice: [{window: 1}, {window: 2}]} # <-",
-        "a knob may not stand at training.accumulation as a whole; it may stand at one of its settings (window, trigger",
+        "a knob may not stand at training.accumulation as a whole; it may stand at one of its settings (window, ",
     ),
     "low end that is refused": (
         "training:\n  epochs: 1\n  lr: {low: 0, high: 1} # <-",
