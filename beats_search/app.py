@@ -18,12 +18,11 @@ from beats_search.records.event import Ended, Event, Notify
 from beats_search.records.outcome import Finished, TrialOutcome
 from beats_search.records.plan import TrialPlan
 from beats_search.records.run import REFERENCE, RunRecord
-from beats_search.search.folder import check_folder, clear_folder, model_file, study_file, tidy_folder
+from beats_search.search.folder import check_folder, check_same_run, clear_folder, model_file, study_file, tidy_folder
 
 if TYPE_CHECKING:
     from beats_search.report.tables import FrontRow
     from beats_search.search.ledger import Ledger
-    from beats_search.search.reading import RunFacts
     from beats_search.search.replay import ReplayRow
     from beats_search.space.knobs import SearchSpace
     from beats_search.trial.probe import Probe
@@ -35,7 +34,6 @@ Watch: TypeAlias = Callable[[Event, RunRecord], None]
 
 _REFERENCE_MARGIN: Final = 1.1
 _PAGE_EVERY_S: Final = 30.0
-_TIMED_ON: Final = ("processor", "instructions", "onnxruntime")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -293,6 +291,7 @@ def _open_ledger(space: "SearchSpace", folder: Path, reference: TrialPlan, data:
         classes=data.classes,
         input_shape=data.input_shape,
         columns=data.columns,
+        data_digest=data.digest,
     )
     study = study_file(folder)
     try:
@@ -304,23 +303,12 @@ def _open_ledger(space: "SearchSpace", folder: Path, reference: TrialPlan, data:
         raise CommandError(f"{folder} cannot be written: {error.strerror}; --out names another folder") from error
     with contextlib.ExitStack() as stack:
         stack.callback(ledger.close)
-        _same_run(ledger.facts, facts, folder)
+        check_same_run(ledger.facts, facts, folder)
         tidy_folder(folder)
         replace_text(folder / "space.yaml", space.text)
         replace_text(folder / "environment.json", json.dumps(ledger.facts.environment, indent=2))
         stack.pop_all()
     return ledger
-
-
-def _same_run(then: "RunFacts", now: "RunFacts", folder: Path) -> None:
-    """Refuse to mix two spaces, or latencies that cannot be compared, in one run."""
-    advice = "--fresh starts anew, --out names another folder"
-    if then.space_canonical != now.space_canonical:
-        raise CommandError(f"{folder} holds the run of another space than {now.space_file} is now; {advice}")
-    for fact in _TIMED_ON:
-        if then.environment.get(fact) != now.environment[fact]:
-            changed = f"{then.environment.get(fact)!r}, and here it is {now.environment[fact]!r}"
-            raise CommandError(f"{folder} was timed with {fact} {changed}: latencies would not compare; {advice}")
 
 
 def _trials_of(ledger: "Ledger", folder: Path, paired: "Reference") -> Callable[[int, TrialPlan], TrialOutcome]:

@@ -1,5 +1,6 @@
 """Folder: what a run did not write is never deleted, and what a killed start left is no obstacle."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -7,7 +8,7 @@ import pytest
 from search_toy import facts
 
 from beats_search.records.errors import CommandError
-from beats_search.search.folder import check_folder, clear_folder, tidy_folder
+from beats_search.search.folder import check_folder, check_same_run, clear_folder, tidy_folder
 from beats_search.search.ledger import Ledger
 
 
@@ -105,3 +106,33 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
     with pytest.raises(CommandError, match="is a file"):
         check_folder(tmp_path / "out", fresh=False)
+
+
+THEN = replace(facts(), data_digest="some", environment={"processor": "P", "instructions": "avx2", "onnxruntime": "1"})
+
+
+def test_a_run_goes_on_wherever_its_space_lies() -> None:
+    """The same space, data and machine are the same run, also when the file was moved."""
+    check_same_run(THEN, replace(THEN, space_file="/elsewhere/toy.yaml"), Path("run"))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"space_canonical": "other"}, "of another space"),
+        ({"data_digest": "other"}, "on other data"),
+        (
+            {"environment": {**THEN.environment, "onnxruntime": "2"}},
+            "was timed with onnxruntime '1', and here it is '2'",
+        ),
+    ],
+)
+def test_what_does_not_compare_is_no_continuation(change: dict[str, object], words: str) -> None:
+    """Another space, other data, or another way of timing is refused, with what to do."""
+    with pytest.raises(CommandError, match=f"{words}.*--fresh"):
+        check_same_run(THEN, replace(THEN, **change), Path("run"))  # type: ignore[arg-type]  # from a dict
+
+
+def test_a_run_from_before_its_data_were_noted_goes_on() -> None:
+    """A study that knows no digest of its data is taken at its word."""
+    check_same_run(replace(THEN, data_digest=""), THEN, Path("run"))

@@ -8,7 +8,7 @@ from typing import Final
 
 from beats_search.records.errors import CommandError
 from beats_search.search.lock import Lock
-from beats_search.search.reading import is_study
+from beats_search.search.reading import RunFacts, is_study
 
 _RESULTS: Final = frozenset({"space.yaml", "study.db", "front.json", "trials.csv", "report.html", "environment.json"})
 _LOCK: Final = "study.lock"
@@ -17,6 +17,7 @@ _TRACES: Final = frozenset(
 )
 _ASIDE: Final = re.compile(r"\.(space\.yaml|environment\.json|front\.json|trials\.csv|report\.html|card\.json)\.\d+")
 _MODEL_FILES: Final = frozenset({"model.onnx", "card.json"})
+_TIMED_ON: Final = ("processor", "instructions", "onnxruntime")
 
 
 def study_file(folder: Path) -> Path:
@@ -48,6 +49,19 @@ def check_folder(folder: Path, *, fresh: bool) -> None:
     if fresh and foreign:
         listed = ", ".join(foreign[:5])
         raise CommandError(f"{folder}: --fresh deletes only what a run wrote, and this it did not: {listed}")
+
+
+def check_same_run(then: RunFacts, now: RunFacts, folder: Path) -> None:
+    """Refuse to mix two spaces, other data, or latencies that cannot be compared, in one run."""
+    advice = "--fresh starts anew, --out names another folder"
+    if then.space_canonical != now.space_canonical:
+        raise CommandError(f"{folder} holds the run of another space than {now.space_file} is now; {advice}")
+    if then.data_digest not in {"", now.data_digest}:
+        raise CommandError(f"{folder} holds a run on other data than {now.space_file} names now; {advice}")
+    for fact in _TIMED_ON:
+        if then.environment.get(fact) != now.environment[fact]:
+            changed = f"{then.environment.get(fact)!r}, and here it is {now.environment[fact]!r}"
+            raise CommandError(f"{folder} was timed with {fact} {changed}: latencies would not compare; {advice}")
 
 
 def clear_folder(folder: Path) -> None:

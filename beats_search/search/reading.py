@@ -34,8 +34,8 @@ class RunFacts:
     """What is known of a run before its first trial; nothing of it changes later.
 
     `space_text` is the space as it was run, `space_file` the path that its relative paths and modules
-    start from, `space_canonical` its form for comparison. `columns` are those of a table; a study that
-    is older than they are has none.
+    start from, `space_canonical` its form for comparison, `data_digest` that of its data. `columns` are
+    those of a table. A study that is older than these two has neither.
     """
 
     name: str
@@ -50,6 +50,7 @@ class RunFacts:
     classes: tuple[str, ...]
     input_shape: tuple[int, ...]
     columns: tuple[Column, ...] = ()
+    data_digest: str = ""
 
 
 def read_run(path: Path) -> RunRecord:
