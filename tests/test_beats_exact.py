@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import SGD, Adam
 
+from beats_search.records.part import Part
+from beats_search.records.plan import AccumulationPlan, TrainingPlan, TrialPlan
 from beats_search.training.accumulation import Beats
 
 DYADIC = st.integers(-64, 64).map(lambda value: value / 8)
@@ -190,3 +192,50 @@ def test_a_state_of_another_network_is_refused() -> None:
     state = Beats(SGD(other.parameters()), other).state_dict()
     with pytest.raises(ValueError, match="this state has 1 regions, the model has 3"):
         Beats(SGD(model.parameters()), model).load_state_dict(state)
+
+
+METHODS = st.fixed_dictionaries(
+    {
+        "window": st.sampled_from([1, 2, 4]),
+        "trigger": st.sampled_from([0.0, 1.0, 1.3]) | st.just("never"),
+        "local_error": st.sampled_from([0.0, 0.5]),
+        "scope": st.sampled_from(["region", "global"]),
+        "mode": st.sampled_from(["mean", "sum"]),
+        "local_scale": st.sampled_from(["none", "norm"]),
+    }
+)
+
+
+@given(method=METHODS)
+@settings(max_examples=60)
+def test_what_has_no_effect_is_what_a_plan_says_has_none(method: dict[str, object]) -> None:
+    """A plan and its `effective` form train the same weights, to the bit, and have one fingerprint."""
+    plan = AccumulationPlan(**method)  # type: ignore[arg-type]  # from a dict
+    found = []
+    for each in (plan, plan.effective()):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+        same = {name: getattr(each, name) for name in method}
+        beats = Beats(SGD(model.parameters(), lr=0.1), model, **same)
+        train(beats, model, range(9))
+        beats.flush()
+        found.append(weights(model))
+    assert equal(*found)
+    assert plan.effective().effective() == plan.effective()
+
+
+def test_plans_that_train_alike_have_one_fingerprint() -> None:
+    """A knob without an effect makes no new plan; one with an effect does."""
+    plain = fingerprint()
+    assert fingerprint(trigger=2.0, scope="global", anneal=0.5) == plain
+    assert fingerprint(window=4, scope="global") == fingerprint(window=4)
+    assert fingerprint(window=4, trigger=1.0) == plain
+    assert fingerprint(window=4, mode="sum") != fingerprint(window=4)
+    assert fingerprint(local_error=0.5, anneal=0.5) != fingerprint(local_error=0.5)
+    assert fingerprint(window=4, trigger=1.5, scope="global") != fingerprint(window=4, trigger=1.5)
+
+
+def fingerprint(**method: object) -> str:
+    """Return the fingerprint of a plan that differs from others in its accumulation only."""
+    training = TrainingPlan(epochs=1, accumulation=AccumulationPlan(**method))  # type: ignore[arg-type]  # from words
+    return TrialPlan(dataset=Part(name="digits"), model=Part(name="mlp"), training=training).fingerprint()

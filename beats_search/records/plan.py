@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Final, Literal
 
 from beats_search.records.part import Part, Shelf
@@ -67,6 +67,21 @@ class AccumulationPlan:
             raise ValueError(f"accumulation.top_k needs to be above 0 and at most 1, got {self.top_k}")
         if self.top_k < 1 and self.mode != "sum":
             raise ValueError(f"accumulation.top_k needs mode sum below 1, got top_k={self.top_k}, mode={self.mode}")
+
+    def effective(self) -> "AccumulationPlan":
+        """Return the plan of the same training in which all that has no effect is at its default.
+
+        With a window of 1, or a trigger of at most 1, every micro-batch is an update of all regions.
+        """
+        found = self
+        if found.window == 1 or (found.trigger != "never" and found.trigger <= 1):
+            mode = found.mode if found.top_k < 1 else "mean"
+            found = replace(found, window=1, trigger="never", mode=mode)
+        if found.trigger == "never":
+            found = replace(found, scope="region")
+        if not found.local_error:
+            found = replace(found, anneal=AccumulationPlan().anneal, local_scale="none")
+        return found
 
     @property
     def plain(self) -> bool:
@@ -144,6 +159,7 @@ class TrialPlan:
     seed: int = field(default=0, metadata=FIXED)
 
     def fingerprint(self) -> str:
-        """Return 16 hex digits that are equal exactly when the plans are equal."""
-        text = json.dumps(to_plain(self), sort_keys=True, separators=(",", ":"))
+        """Return 16 hex digits that are equal exactly when the plans are, but for settings without an effect."""
+        training = replace(self.training, accumulation=self.training.accumulation.effective())
+        text = json.dumps(to_plain(replace(self, training=training)), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
