@@ -194,7 +194,7 @@ def test_a_budget_that_nothing_fits_says_so(browser: webdriver.Chrome) -> None:
 
 def test_another_trial_can_be_shown_by_its_regions(browser: webdriver.Chrome, run: RunRecord) -> None:
     """Choosing a trial draws the shares of its own updates, says its own counts, and outlasts a change of colours."""
-    before = browser.execute_script(SHARES), _facts(browser)
+    before = browser.execute_script(SHARES), _facts(browser), _told(browser, "rule")
     box = Select(browser.find_element(By.CSS_SELECTOR, "#run-1-regions-choice"))
     label = box.options[2].text
     box.select_by_index(2)
@@ -205,6 +205,10 @@ def test_another_trial_can_be_shown_by_its_regions(browser: webdriver.Chrome, ru
         _front_color(browser, scheme)
         assert browser.execute_script(SHARES) == [pytest.approx(row) for row in shares]
     assert f"Optimizer steps\n{updates}" in _facts(browser)
+    words = plan_in_words(next(trial.plan for trial, outcome in run.finished() if outcome is chosen))
+    assert _told(browser, "plan") == f"Plan: {words}."
+    assert f"{before[2]} {_told(browser, 'rule')}".count("it is updated as soon as its agreement reaches") == 2
+    assert before[2] != _told(browser, "rule")
     assert before[0] != browser.execute_script(SHARES)
     assert before[1] != _facts(browser)
 
@@ -286,6 +290,10 @@ def _front_color(browser: webdriver.Chrome, scheme: str) -> str:
 
 def _facts(browser: webdriver.Chrome) -> str:
     return browser.find_element(By.CSS_SELECTOR, "#run-1-regions-facts").text
+
+
+def _told(browser: webdriver.Chrome, name: str) -> str:
+    return browser.find_element(By.CSS_SELECTOR, f'[data-told="{name}"]').text
 
 
 def _log(browser: webdriver.Chrome, kind: str) -> list[dict[str, str]]:

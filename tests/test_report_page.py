@@ -157,6 +157,14 @@ def test_updates_by_region_are_shown_where_they_were_told(tmp_path: Path) -> Non
     assert [box["id"] for box in page.of("select")] == ["run-2-regions-choice"]
 
 
+def test_a_long_fact_breaks_at_its_underscores(tmp_path: Path) -> None:
+    """A sampler's name may break after an underscore, and a hostile one is still a text."""
+    page = page_of(tmp_path, replace(realistic_run(), sampler=f"random_search{HOSTILE}"))
+    assert len(page.of("wbr")) == 1
+    assert f"random_search{HOSTILE}" in page.text
+    assert page.of("img") == []
+
+
 def test_many_regions_of_many_trials_leave_the_page_light(tmp_path: Path) -> None:
     """Trials of 100 epochs and 8 regions, 80 of them, add less than half a megabyte."""
     names = tuple(f"backbone.layer{number}" for number in range(8))

@@ -4,18 +4,22 @@ import html
 import json
 import math
 from dataclasses import replace
+from statistics import fmean
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_runs import beats_run, finished, in_regions, realistic_run, record, run_of
+from report_runs import beats_run, finished, in_regions, plan, realistic_run, record, run_of
 
 from beats_search.pareto import front_of_run
 from beats_search.records.outcome import EpochScore, Failed, RegionScore, Stopped
+from beats_search.records.part import Part
+from beats_search.records.plan import AccumulationPlan, TrialPlan
 from beats_search.records.run import TrialRecord
 from beats_search.report.answer import answer
 from beats_search.report.regions import MOST_CELLS, MOST_TRIALS, RegionSection, region_section
+from beats_search.report.words import plan_in_words
 
 COUNTS = st.integers(min_value=0, max_value=40)
 
@@ -118,6 +122,74 @@ def test_facts_are_sums_over_epochs_and_regions(fires: list[tuple[int, int]], sk
     assert (facts["Micro-batches"], facts["Skipped"]) == (str(40 * len(fires)), str(skipped * len(fires)))
     assert facts["Optimizer steps"] == str(sum(map(max, fires)))
     assert trials_of(section)[0]["facts"] == list(facts.values())
+
+
+@given(st.lists(st.tuples(COUNTS, COUNTS), min_size=1, max_size=5))
+def test_mean_agreement_and_wait_are_means_over_all_updates(fires: list[tuple[int, int]]) -> None:
+    """Each update of a region counts once, whatever its epoch; without an update there is a dash."""
+    agreed = [
+        replace(it, regions=tuple(replace(region, agreement=region.fires + 0.5) for region in it.regions))
+        for it in (score(*pair, epoch=epoch) for epoch, pair in enumerate(fires, 1))
+    ]
+    facts = dict(section_of(told(1, *agreed)).facts)
+    updates = [count for pair in fires for count in pair for _ in range(count)]
+    told_means = facts["Mean agreement"], facts["Mean wait (micro-batches)"]
+    if not updates:
+        assert told_means == ("–", "–")
+    else:
+        means = fmean(count + 0.5 for count in updates), fmean(40 / count for count in updates)
+        assert tuple(map(float, told_means)) == pytest.approx(means, rel=0.0051)
+
+
+OWN = "Each region has its own trigger: it is updated as soon as its agreement reaches 1.6 or {}."
+SHARED = "All regions share one trigger: they are updated together as soon as their common agreement reaches 2 or {}."
+WINDOW = "The window alone decides: all regions are updated together whenever {}."
+ALWAYS = "The window alone decides: all regions are updated at every micro-batch."
+
+
+@pytest.mark.parametrize(
+    ("accumulation", "rule"),
+    [
+        (AccumulationPlan(window=8, trigger=1.6), OWN),
+        (AccumulationPlan(window=8, trigger=2, scope="global"), SHARED),
+        (AccumulationPlan(window=8, local_error=0.2, scope="global"), WINDOW),
+        (AccumulationPlan(window=1, trigger=1.6), ALWAYS),
+    ],
+    ids=["region", "global", "never", "window of one"],
+)
+def test_the_rule_of_updates_is_that_of_the_plan(accumulation: AccumulationPlan, rule: str) -> None:
+    """What is said of updates fits the trigger and the scope of each trial, on the page and in its data."""
+    trial = told(1, score(3))
+    training = replace(trial.plan.training, accumulation=accumulation)
+    drawn = replace(trial, plan=replace(trial.plan, training=training))
+    section = section_of(drawn)
+    assert section.words.rule == rule.format("the window of 8 micro-batches is full")
+    assert trials_of(section)[0]["words"]["rule"] == section.words.rule
+    assert section.words.plan == f"Plan: {plan_in_words(drawn.plan)}."
+
+
+def recovered(ratio: float, bits: int, epochs: int = 2) -> TrialPlan:
+    """Return a plan that prunes and quantizes, and trains again for so many epochs after each."""
+    recovery = ("recovery_epochs", epochs)
+    pruning = Part(name="channel_pruning", settings=(("ratio", ratio), recovery))
+    return replace(plan(), compression=(pruning, Part(name="quantization", settings=(("bits", bits), recovery))))
+
+
+@pytest.mark.parametrize(
+    ("of", "says"),
+    [
+        (recovered(0.5, 32), "Recovery epochs after channel_pruning are not counted."),
+        (recovered(0.5, 8), "Recovery epochs after channel_pruning and quantization are not counted."),
+        (recovered(0.0, 32), ""),
+        (recovered(0.5, 8, epochs=0), ""),
+        (replace(plan(), compression=()), ""),
+    ],
+)
+def test_recovery_is_said_to_be_left_out_where_there_was_one(of: TrialPlan, says: str) -> None:
+    """Techniques that do something and train again are named; a stopped trial never came so far."""
+    stopped = record(1, Stopped(epoch=1, reason="slow", curve=(score(3),)), of)
+    assert section_of(replace(told(1, score(3)), plan=of)).words.recovery == says
+    assert section_of(stopped).words.recovery == ""
 
 
 def test_a_trial_is_sent_as_a_row_per_region_and_a_column_per_epoch() -> None:

@@ -34,6 +34,15 @@ def test_what_does_nothing_is_left_out_of_the_words() -> None:
     assert plan_in_words(bare) == "resnet width 64; 1 epoch of sgd at lr 0.05"
 
 
+@pytest.mark.parametrize(("epochs", "words"), [((50, 75), "milestones at 50, 75"), ((3,), "milestones at 3")])
+def test_milestones_are_named_by_their_epochs(epochs: tuple[int, ...], words: str) -> None:
+    """Plans that lower the rate at different epochs read differently."""
+    drawn = plan()
+    schedule = Part(name="milestones", settings=(("epochs", epochs), ("gamma", 0.1)))
+    told = plan_in_words(replace(drawn, training=replace(drawn.training, schedule=schedule)))
+    assert told.endswith(f"at lr 0.05, {words}")
+
+
 def test_an_unknown_technique_reads_as_its_name_and_settings() -> None:
     """A part that the words know nothing of is written with all its settings."""
     part = Part(name="folding", settings=(("depth", 2), ("layers", ("fc1", "fc2"))))

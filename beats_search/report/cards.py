@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
-from beats_search.records.column import Column
+from beats_search.records.column import MISSING_WORDS, Column
 from beats_search.records.outcome import Finished, Interval
+from beats_search.records.part import Part
 from beats_search.records.plain import Plain, to_plain
 from beats_search.records.run import RunRecord, TrialRecord
 from beats_search.report.tables import speedup
@@ -24,7 +25,7 @@ def card(run: RunRecord, trial: TrialRecord, outcome: Finished) -> Mapping[str, 
         "trial": trial.number,
         "summary": plan_in_words(trial.plan),
         "file": {"name": "model.onnx", "sha256": outcome.sha256, "size_kb": to_plain(outcome.footprint.size_kb)},
-        "input": _input(run.input_shape, run.columns),
+        "input": _input(run.input_shape, run.columns, trial.plan.dataset),
         "output": {"name": "logits", "type": "float32", "shape": ["batch", len(run.classes)]},
         "classes": list(run.classes),
         "accuracy": _accuracy(run, trial, outcome),
@@ -37,11 +38,14 @@ def card(run: RunRecord, trial: TrialRecord, outcome: Finished) -> Mapping[str, 
     }
 
 
-def _input(shape: tuple[int, ...], columns: tuple[Column, ...]) -> dict[str, Plain]:
+def _input(shape: tuple[int, ...], columns: tuple[Column, ...], dataset: Part) -> dict[str, Plain]:
     taken: dict[str, Plain] = {"name": "input", "type": "float32", "shape": ["batch", *shape]}
     if len(shape) == _IMAGE_DIMENSIONS:
         return {**taken, "layout": "NCHW", "range": [0.0, 1.0]}
-    return {**taken, "columns": [_column(column) for column in columns]} if columns else taken
+    if not columns:
+        return taken
+    words = dict(dataset.settings).get("missing_words", MISSING_WORDS)
+    return {**taken, "missing_words": to_plain(words), "columns": [_column(column) for column in columns]}
 
 
 def _column(column: Column) -> dict[str, Plain]:

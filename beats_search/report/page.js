@@ -73,8 +73,9 @@
   document.querySelectorAll(".figure.regions").forEach((place) => {
     choiceOf(place).addEventListener("change", () => {
       draw(place);
-      const { facts } = chosenTrial(place);
-      document.querySelectorAll(`#${place.id}-facts dd`).forEach((fact, at) => { fact.textContent = facts[at]; });
+      const trial = chosenTrial(place);
+      document.querySelectorAll(`#${place.id}-facts dd`).forEach((fact, at) => { fact.textContent = trial.facts[at]; });
+      place.closest("section").querySelectorAll("[data-told]").forEach((told) => { told.textContent = trial.words[told.dataset.told]; });
     });
   });
 

@@ -14,14 +14,15 @@ from markupsafe import Markup
 from beats_search.pareto import front_of_run
 from beats_search.records.outcome import EpochScore, Failed, Finished, Stopped
 from beats_search.records.plain import Plain, to_plain
+from beats_search.records.plan import AccumulationPlan
 from beats_search.records.run import REFERENCE, RunRecord, TrialRecord
 from beats_search.report.axes import Axis
 from beats_search.report.embedding import script_json, to_script_json
 from beats_search.report.hover import plotly_text
-from beats_search.report.measures import measured, plural
+from beats_search.report.measures import measured, plural, significant
 from beats_search.report.palette import LIGHT
 from beats_search.report.traces import Axes, Figure, canvas
-from beats_search.report.words import accumulation_in_words
+from beats_search.report.words import accumulation_in_words, plan_in_words, technique_in_words
 
 MOST_TRIALS: Final = 24
 MOST_CELLS: Final = 30_000
@@ -33,20 +34,39 @@ _MOST_EPOCH_TICKS: Final = 12
 _EPOCH_STEPS: Final = (1, 2, 5)
 _SHARE_STEPS: Final = 20
 _NARROW_TICK_LENGTH: Final = 12
-_FACTS: Final = ("Regions", "Micro-batches", "Skipped", "Optimizer steps", "Region updates", "Updates saved")
+_FACTS: Final = (
+    "Regions",
+    "Micro-batches",
+    "Skipped",
+    "Optimizer steps",
+    "Region updates",
+    "Updates saved",
+    "Mean agreement",
+    "Mean wait (micro-batches)",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialWords:
+    """What is said of a trial beside its numbers: its plan, when its regions are updated, what is not counted."""
+
+    plan: str
+    rule: str
+    recovery: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegionSection:
     """Updates by region: an empty plot, and the trials that it can show, by their labels and as JSON.
 
-    Colours reach from no update to the share `most` of the micro-batches. `facts` are those of the
-    first trial; `note` says how many trials are left out, if any.
+    Colours reach from no update to the share `most` of the micro-batches. `words` and `facts`
+    are those of the first trial; `note` says how many trials are left out, if any.
     """
 
     figure: Markup
     most: float
     labels: tuple[str, ...]
+    words: TrialWords
     facts: tuple[tuple[str, str], ...]
     trials: Markup
     note: str
@@ -70,8 +90,9 @@ def region_section(run: RunRecord, named: int | None = None) -> RegionSection | 
         figure=script_json(_figure(most).to_json()),
         most=most,
         labels=tuple(_label(trial, on_front) for trial, _ in shown),
+        words=_words(shown[0][0]),
         facts=tuple(zip(_FACTS, _facts(curves[0]), strict=True)),
-        trials=to_script_json([_columns(scores) for scores in curves]),
+        trials=to_script_json([{"words": to_plain(_words(trial)), **_columns(scores)} for trial, scores in shown]),
         note=f"Left out, to keep the page light: {plural(left_out, 'trial')}." if left_out else "",
     )
 
@@ -139,11 +160,44 @@ def _label(trial: TrialRecord, on_front: set[int]) -> str:
     return f"Trial {trial.number}{f' ({role})' if role else ''}: {accuracy}{f'; {words}' if words else ''}"
 
 
+def _words(trial: TrialRecord) -> TrialWords:
+    rule = _rule(trial.plan.training.accumulation)
+    return TrialWords(plan=f"Plan: {plan_in_words(trial.plan)}.", rule=rule, recovery=_recovery(trial))
+
+
+def _rule(plan: AccumulationPlan) -> str:
+    """Return when a region is updated under a plan; a window of one leaves a trigger nothing to decide."""
+    if plan.window == 1:
+        return "The window alone decides: all regions are updated at every micro-batch."
+    window = f"the window of {plan.window} micro-batches"
+    if plan.trigger == "never":
+        return f"The window alone decides: all regions are updated together whenever {window} is full."
+    reached = f"reaches {plan.trigger:.3g} or {window} is full"
+    if plan.scope == "global":
+        return f"All regions share one trigger: they are updated together as soon as their common agreement {reached}."
+    return f"Each region has its own trigger: it is updated as soon as its agreement {reached}."
+
+
+def _recovery(trial: TrialRecord) -> str:
+    """Return that a technique's own training is not counted; nothing where there was none."""
+    if not isinstance(trial.outcome, Finished):
+        return ""
+    names = [
+        part.name
+        for part in trial.plan.compression
+        if dict(part.settings).get("recovery_epochs") and technique_in_words(part)
+    ]
+    return f"Recovery epochs after {' and '.join(names)} are not counted." if names else ""
+
+
 def _facts(curve: Sequence[EpochScore]) -> tuple[str, ...]:
     """Return what was counted over all epochs, in the order of `_FACTS`."""
     regions = len(_names(curve))
     micro_batches = sum(score.micro_batches for score in curve)
-    fires = sum(region.fires for score in curve for region in score.regions)
+    updated = [region for score in curve for region in score.regions if region.fires]
+    fires = sum(region.fires for region in updated)
+    agreement = sum(region.fires * region.agreement for region in updated)
+    waited = sum(region.fires * region.waited for region in updated)
     return (
         str(regions),
         str(micro_batches),
@@ -151,6 +205,8 @@ def _facts(curve: Sequence[EpochScore]) -> tuple[str, ...]:
         str(sum(score.updates for score in curve)),
         f"{fires} of {micro_batches * regions}",
         f"{100 * (1 - fires / (micro_batches * regions)):.0f} %",
+        significant(agreement / fires if fires else math.nan),
+        significant(waited / fires if fires else math.nan),
     )
 
 

@@ -65,8 +65,16 @@ def technique_in_words(part: Part) -> str:
 
 def _training(training: TrainingPlan) -> str:
     epochs = "1 epoch" if training.epochs == 1 else f"{training.epochs} epochs"
-    schedule = f", {training.schedule.name}" if training.schedule.name != "constant" else ""
-    return f"{epochs} of {training.optimizer.name} at lr {training.lr:.3g}{schedule}"
+    return _joined(f"{epochs} of {training.optimizer.name} at lr {training.lr:.3g}", _schedule(training.schedule))
+
+
+def _schedule(part: Part) -> str:
+    match (part.name, dict(part.settings)):
+        case ("constant", _):
+            return ""
+        case ("milestones", {"epochs": tuple() as epochs}):
+            return f"milestones at {', '.join(_setting(epoch) for epoch in epochs)}"
+    return part.name
 
 
 def _regularization(training: TrainingPlan) -> str:
