@@ -1,6 +1,8 @@
 """CSV files: rows, columns and classes are what the file says; a mistake is named with file and column."""
 
+import gzip
 import re
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -185,11 +187,24 @@ def rows(values: str, count: int = 12) -> str:
         ("x,y,kind\n" + rows("1,"), {}, "column 'y' has no value in the rows to train on; drop: [y] leaves it out"),
         ("x,y,kind\n" + rows("1,"), {"missing": "drop"}, "'y' misses a value in 12 of 12 rows: drop: [y] or impute"),
         ("x,y,kind\n" + rows("1,no #", 300), {}, "column 'y' holds text, like 'no 0', and may have at most 100"),
-        ("x,kind\n" + rows("1") + "inf,a\n", {}, "column 'x' needs numbers that a float32 can hold, got inf in row 13"),
-        ("x,kind\n" + rows("1e39"), {}, "column 'x' needs numbers that a float32 can hold, got 1e+39 in row 1"),
+        (
+            "x,kind\n" + rows("1") + "inf,a\n",
+            {},
+            "column 'x' needs numbers that a float32 can hold, got inf in line 14",
+        ),
+        ("x,kind\n" + rows("1e39"), {}, "column 'x' needs numbers that a float32 can hold, got 1e+39 in line 2"),
         ("x,kind\n" + rows("1"), {"drop": ("x",)}, "has no column left to learn from beside the target"),
-        ("x,kind\n1,a\n1,2,a\n", {}, "is no table: Error tokenizing data. C error: Expected 2 fields in line 3, saw 3"),
-        ("", {}, "is no table: No columns to parse from file"),
+        ("x,kind\n1,a\n1,2,a\n", {}, "is no table: the header has 2 fields, and the row in line 3 has 3"),
+        ('x,kind\n"1\n\n",a\n\n1\n', {}, "is no table: the header has 2 fields, and the row in line 6 has 1"),
+        ('x,kind\n1,a\n"1,a\n2,a\n', {}, "is no table: a text in quotes needs to end where its field ends"),
+        ('x,kind\n1,a\n"1,a\n2,a\n', {}, "in the row that begins in line 3 (unexpected end of data)"),
+        ("", {}, "is empty; it needs a header"),
+        ("\n  \n", {}, "is empty; it needs a header"),
+        ("x,kind\n" + rows("1"), {"target": "KIND"}, "has no column 'KIND'; did you mean 'kind'? (x, kind)"),
+        ("0.5,1.5,a\n" + rows("1,2"), {}, "(0.5, 1.5, a); does the file lack a header?"),
+        ("x,zip,kind\n" + rows("1,2"), {"categories": ("zipp",)}, "has no column 'zipp'; did you mean 'zip'?"),
+        ("x,kind\n1,None\n2,b\n", {}, "got 'b' only; 'None' counted as missing, see missing_words"),
+        ("x,kind\n1,NA\n2,-\n", {"missing_words": ("NA", "-")}, "column 'kind'; 'NA', '-' counted as missing"),
     ],
 )
 def test_a_table_to_learn_nothing_from_is_refused(
@@ -201,6 +216,105 @@ def test_a_table_to_learn_nothing_from_is_refused(
     assert str(caught.value).startswith(str(tmp_path / "table.csv"))
 
 
+def numbers(*others: str, count: int = 18) -> str:
+    """Return a table whose column x holds different numbers and some other texts."""
+    values = (*map(str, range(count)), *others)
+    return "x,kind\n" + "".join(f'"{value}",{"ab"[copy % 2]}\n' for copy in range(30) for value in values)
+
+
+@pytest.mark.parametrize("offset", [2**24 * 1000, 1_700_000_000])
+def test_numbers_that_float32_would_make_alike_are_refused(tmp_path: Path, offset: int) -> None:
+    """What a column says in its last digits is not rounded away in silence; less an offset it is read."""
+    seconds = "x,kind\n" + "".join(f"{offset + at},{'ab'[at % 2]}\n" for at in range(60))
+    with pytest.raises(
+        ValueError, match=r"column 'x' needs numbers that stay different as float32.*subtract an offset"
+    ):
+        load(tmp_path, seconds)
+    assert load(tmp_path, seconds.replace(str(offset // 100), "")).columns == (Column(name="x", kind="number"),)
+
+
+def test_many_numbers_that_are_spread_stay(tmp_path: Path) -> None:
+    """A few numbers that meet in float32 among many that do not are no reason to refuse a column."""
+    values = np.random.default_rng(0).normal(1000, 300, 2000)
+    frame = pd.DataFrame({"x": [*values, 1000.0, 1000.00001], "kind": ["a", "b"] * 1001})
+    assert load(tmp_path, frame).columns == (Column(name="x", kind="number"),)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (numbers("-"), "column 'x': 18 of its 19 different values are numbers, and '-' is none"),
+        (numbers("-"), "list it in missing_words; categories: [x] takes them as texts, drop: [x]"),
+        (numbers("1,5"), "column 'x' holds numbers with marks"),
+        (numbers("1,5"), "like '1,5'; write numbers like 1234.5, without marks; categories: [x]"),
+        *(
+            (numbers(mark, count=0), f"like {mark!r}; write")
+            for mark in ("-0,5", "1,234,567.8", "1 000", "7%", "$5.50")
+        ),
+        *((numbers(mark, count=0), f"like {mark!r}; write") for mark in ("-€3", "5 €", ",5", "1.000.000")),
+    ],
+)
+def test_numbers_among_few_other_texts_are_not_made_categories(tmp_path: Path, text: str, message: str) -> None:
+    """A column that is meant as numbers is refused with an example of what is none, and what to do."""
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load(tmp_path, text)
+
+
+@pytest.mark.parametrize("word", ["2024-01-31", "1.2.3", "12:30", "3-5", "5 kg", "%", "€", "1/2", "a1", "-"])
+def test_texts_with_digits_stay_texts(tmp_path: Path, word: str) -> None:
+    """Dates, versions, times, ranges and signs alone are no numbers with marks."""
+    assert load(tmp_path, numbers(word, "other", count=0)).columns[0].categories == tuple(sorted([word, "other"]))
+
+
+def test_own_words_for_missing_replace_the_usual_ones(tmp_path: Path) -> None:
+    """A listed text is missing, in the target as well; NA is then a text, and an empty field is missing always."""
+    text = "x,y,kind\n" + rows("#,NA") + "-,NA,a\n,,b\n1,NA,-\n"
+    data = load(tmp_path, text, missing_words=("-",))
+    assert data.columns == (Column(name="x", kind="number"), Column(name="y", kind="category", categories=("NA",)))
+    assert data.classes == ("a", "b")
+    assert rows_of(data)[:2] == [(-99.0, -1.0, 1.0), (-99.0, 0.0, 0.0)]
+    assert len(rows_of(data)) == 14
+
+
+def test_numbers_that_are_names_can_be_categories(tmp_path: Path) -> None:
+    """A column in `categories` keeps its texts as they are written, whatever share of them are numbers."""
+    text = "zip,kind\n" + "".join(f"{('01067', '1067', '-')[at % 3]},{'ab'[at % 2]}\n" for at in range(36))
+    assert load(tmp_path, text, categories=("zip",)).columns[0].categories == ("-", "01067", "1067")
+
+
+def test_a_packed_file_is_the_same_table(tmp_path: Path) -> None:
+    """What is packed with gzip is read, whatever its name; what only claims to be, or is cut off, is refused."""
+    packed = gzip.compress(table().to_csv(index=False).encode())
+    for name in ("table.csv.gz", "packed.csv"):
+        (tmp_path / name).write_bytes(packed)
+        assert rows_of(Csv(path=str(tmp_path / name), target="kind").load()) == rows_of(load(tmp_path, table()))
+    (tmp_path / "cut.csv.gz").write_bytes(packed[:-20])
+    with pytest.raises(ValueError, match=r"cut\.csv\.gz is a broken gzip file"):
+        Csv(path=str(tmp_path / "cut.csv.gz"), target="kind").load()
+    (tmp_path / "text.csv.gz").write_text("x,kind\n")
+    with pytest.raises(ValueError, match=r"text\.csv\.gz is no gzip file, whatever its name says"):
+        Csv(path=str(tmp_path / "text.csv.gz"), target="kind").load()
+
+
+def test_an_archive_and_a_folder_are_no_table(tmp_path: Path) -> None:
+    """A path to something else than a CSV file is named as what it is."""
+    with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
+        archive.writestr("a.csv", "x,kind\n")
+        archive.writestr("b.csv", "x,kind\n")
+    with pytest.raises(ValueError, match=re.escape("two.zip is an archive or a spreadsheet; path needs a CSV file")):
+        Csv(path=str(tmp_path / "two.zip"), target="kind").load()
+    with pytest.raises(ValueError, match=re.escape(f"{tmp_path} is a folder; path needs to name a CSV file in it")):
+        Csv(path=str(tmp_path), target="kind").load()
+
+
+def test_blanks_separate_if_asked_to(tmp_path: Path) -> None:
+    """Fields between blanks or tabs are read like those between commas."""
+    frame = table().dropna()
+    for separator in (" ", "\t", "|", "é"):
+        text = frame.to_csv(index=False, sep=separator)
+        assert rows_of(load(tmp_path, text, separator=separator)) == rows_of(load(tmp_path, frame))
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     """A wrong path is answered with the path that was looked at."""
     with pytest.raises(FileNotFoundError, match=re.escape(f"there is no file {tmp_path}/none.csv")):
@@ -210,7 +324,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_file_in_another_encoding_is_refused(tmp_path: Path) -> None:
     """Bytes that are no UTF-8 are named as such, not read as other letters."""
     (tmp_path / "latin.csv").write_bytes("größe,kind\n1,a\n".encode("latin-1"))
-    with pytest.raises(ValueError, match=re.escape("latin.csv is no text in UTF-8")):
+    with pytest.raises(ValueError, match=r"latin\.csv is no text in UTF-8 .*; save it as UTF-8"):
         Csv(path=str(tmp_path / "latin.csv"), target="kind").load()
 
 
@@ -222,7 +336,14 @@ def test_a_file_in_another_encoding_is_refused(tmp_path: Path) -> None:
         ({"validation": 0.5, "test": 0.5}, "need to leave rows to train on"),
         ({"drop": ("kind",)}, "drop needs to leave the target, got 'kind' in both"),
         ({"squares": True, "standardize": False}, "squares needs standardize: true"),
-        ({"separator": ", "}, "separator needs to be one character, got ', '"),
+        ({"separator": ", "}, "separator needs to be one character, and no quote or end of a line, got ', '"),
+        ({"separator": "\n"}, "separator needs to be one character, and no quote or end of a line, got '\\n'"),
+        ({"separator": '"'}, "separator needs to be one character, and no quote or end of a line, got '\"'"),
+        ({"path": "https://host/x.csv"}, "only files are read, got the address https://host/x.csv; download it"),
+        ({"path": "/here/http:/host/x.csv"}, "path needs a file, for only files are read"),
+        ({"categories": ("kind",)}, "categories needs to leave the target, got 'kind' in both"),
+        ({"categories": ("x",), "drop": ("x",)}, "categories need to be columns that are not dropped, got 'x' in both"),
+        ({"missing_words": ("-", " x")}, "missing_words need to be without blanks around them"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(changes: dict[str, object], message: str) -> None:

@@ -1,10 +1,14 @@
 """Tables: what is done to raw rows first is what pandas would do, and travels in the exported file."""
 
+import gzip
+import io
 import json
+import runpy
 import sqlite3
 import subprocess
 import sys
-from dataclasses import replace
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +16,9 @@ import onnxruntime
 import pandas as pd
 import pytest
 import torch
-from report_runs import finished, record, run_of
+from report_runs import finished, plan, record, run_of
 from search_toy import facts
-from test_csv import load, table
+from test_csv import COLOURS, load, table
 from torch import Tensor, fx, nn
 
 from beats_search.compression.channel_pruning import ChannelPruning
@@ -193,6 +197,7 @@ def test_a_card_lists_columns_with_their_codes() -> None:
         "name": "input",
         "type": "float32",
         "shape": ["batch", 3],
+        "missing_words": ["?", "NA", "N/A", "n/a", "<NA>", "NaN", "nan", "NULL", "null", "None"],
         "columns": [
             {"name": "size", "kind": "number"},
             {"name": "colour", "kind": "category", "codes": {"blue": 0, "green": 1, "red": 2}},
@@ -210,6 +215,133 @@ def test_columns_are_kept_with_a_run(tmp_path: Path) -> None:
         database.execute("DELETE FROM study_user_attributes WHERE key = 'columns'")
     database.close()
     assert read_facts(path) == facts()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """What a script wrote, and the code that it ended with."""
+
+    stdout: io.StringIO = field(default_factory=io.StringIO)
+    stderr: io.StringIO = field(default_factory=io.StringIO)
+    code: str | int | None = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """A folder with an exported model of a table, its card and its script."""
+
+    folder: Path
+    columns: tuple[Column, ...]
+    classes: tuple[str, ...]
+
+    def run(self, content: str | bytes | None) -> Ran:
+        """Run the script on a file of this content; None: on no file that there is."""
+        rows, ran = self.folder / "rows.csv", Ran()
+        rows.unlink(missing_ok=True)
+        if content is not None:
+            rows.write_bytes(content if isinstance(content, bytes) else content.encode())
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(ran.stdout), redirect_stderr(ran.stderr):
+            patch.setattr(sys, "argv", ["run.py", str(rows)])
+            try:
+                runpy.run_path(str(self.folder / "run.py"))
+            except SystemExit as ended:
+                return replace(ran, code=ended.code)
+        return ran
+
+    def says(self, *rows: list[float]) -> str:
+        """Return what the script should print for these inputs of the model."""
+        session = onnxruntime.InferenceSession(self.folder / "model.onnx")
+        logits = session.run(None, {"input": np.array(rows, dtype=np.float32)})[0]
+        return str([self.classes[row.argmax()] for row in logits])
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """Return an export whose columns include one without a name, and `-` and NA for what is missing."""
+    folder = tmp_path_factory.mktemp("exported")
+    words = ("NA", "-")
+    text = "".join(f"{at},{COLOURS[at % 3]},{at % 7},{'ab'[at % 2]}\n" for at in range(60))
+    data = load(folder, f",colour,age,kind\n{text}", missing_words=words)
+    torch.manual_seed(0)
+    model = with_preprocess(data.preprocess, Mlp(width=8, depth=1).build(data.network_shape, 2)).eval()
+    dataset = Part(name="csv", settings=(("missing_words", words), ("separator", ",")))
+    trial = record(0, finished(), replace(plan(), dataset=dataset))
+    run = replace(run_of(trial), input_shape=(3,), columns=data.columns, classes=data.classes)
+    OnnxRuntime().deploy(model, torch.zeros(1, 3), folder / "model.onnx")
+    (folder / "card.json").write_text(json.dumps(dict(card(run, *run.finished()[0]))))
+    (folder / "run.py").write_text(run_script(run))
+    return Exported(folder=folder, columns=data.columns, classes=data.classes)
+
+
+TIDY = ",age,colour\n" + "".join(f"{at},{at % 7},{COLOURS[at % 3]}\n" for at in range(0, 60, 5))
+MEANT = tuple([float(at), {"red": 2.0, "green": 1.0, "blue": 0.0}[COLOURS[at % 3]], at % 7] for at in range(0, 60, 5))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        TIDY,
+        TIDY.replace(",", " , "),
+        "\ufeff\n" + TIDY.replace("\n", "\r\n\r\n"),
+        TIDY.replace("\n", "\r"),
+        gzip.compress(TIDY.encode()),
+    ],
+    ids=["tidy", "blanks", "lines", "returns", "packed"],
+)
+def test_the_script_reads_a_file_as_training_does(exported: Exported, content: str | bytes) -> None:
+    """Blanks around names and values, blank lines, other line ends and gzip change no answer; no name is a number."""
+    ran = exported.run(content)
+    assert (ran.stderr.getvalue(), ran.code) == ("", 0)
+    assert ran.stdout.getvalue().strip() == exported.says(*MEANT)
+
+
+def test_the_script_takes_gaps_as_training_does(exported: Exported) -> None:
+    """Empty fields and the run's own words are missing, in numbers and in texts; other texts are unknown."""
+    ran = exported.run("column 1,age,colour\n-,NA,-\n,,\n1e1,2,pink\n")
+    assert (ran.stderr.getvalue(), ran.code) == ("", 0)
+    assert ran.stdout.getvalue().strip() == exported.says([NAN, -1, NAN], [NAN, -1, NAN], [10, -1, 2])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "the file is empty"),
+        (None, "No such file"),
+        (",age,colour\n", "no row below the header"),
+        (",age\n1,2\n", "the header needs the column 'colour' once, got 'column 1', 'age'"),
+        (",age,age,colour\n1,2,3,red\n", "the header needs the column 'age' once"),
+        (TIDY.replace(",", ";"), "once, got ';age;colour'; is it separated by ','?"),
+        (TIDY + "1,2\n", "line 14 has 2 fields, and the header has 3"),
+        (TIDY + "1,2,red,4\n", "line 14 has 4 fields, and the header has 3"),
+        (TIDY + '"1,5",2,red\n', "line 14: column 'column 1' needs a number like 1234.5, or nothing, got '1,5'"),
+        *((TIDY + f"{odd},2,red\n", f"got '{odd}'") for odd in ("inf", "1e39", "1_0", "nan", "?", "१")),
+        (TIDY + '1,2,"red\n', "unexpected end of data"),
+        (TIDY.encode("utf-16"), "save it as UTF-8"),
+        (gzip.compress(TIDY.encode())[:-12], "end-of-stream"),
+    ],
+)
+def test_the_script_refuses_what_is_no_such_table(
+    exported: Exported, content: str | bytes | None, message: str
+) -> None:
+    """A file that does not fit ends in one line on stderr that names it, and exit code 2."""
+    ran = exported.run(content)
+    assert (ran.stdout.getvalue(), ran.code) == ("", 2)
+    assert message in ran.stderr.getvalue()
+    assert "rows.csv" in ran.stderr.getvalue()
+    assert len(ran.stderr.getvalue().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["1_0", "0x1F", "inf", "NAN", "१", "1e5", "+3", ".5", "5.", "True", "1,5", "1d5", "1 0"]
+)
+def test_the_script_and_training_agree_on_what_a_number_is(exported: Exported, text: str) -> None:
+    """The script takes as a number exactly what makes a column of numbers in training."""
+    table_of_it = "x,kind\n" + f'"{text}",a\n7,b\n' * 6
+    try:
+        trained = load(exported.folder, table_of_it).columns[0].kind == "number"
+    except ValueError:
+        trained = False
+    assert (exported.run(f',age,colour\n"{text}",2,red\n').code == 0) == trained
 
 
 def test_the_script_of_a_table_reads_a_csv_file(data: DataBundle, model: nn.Module, tmp_path: Path) -> None:

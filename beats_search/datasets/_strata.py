@@ -14,17 +14,18 @@ _FEWEST_CLASSES: Final = 2
 _FEWEST_ROWS: Final = 3  # one for each split
 
 
-def read_classes(texts: "Series[str]", file: Path) -> tuple[tuple[str, ...], Tensor]:
+def read_classes(texts: "Series[str]", file: Path, note: str = "") -> tuple[tuple[str, ...], Tensor]:
     """Return the classes, sorted, and the label of each row, int64; numbers sort and compare as numbers.
 
-    Raises ValueError when there is nothing to tell apart, or a class too rare for three splits.
+    Raises ValueError when there is nothing to tell apart, or a class too rare for three splits;
+    `note` says what the first may come from.
     """
     where = f"{file}: target column {str(texts.name)!r}"
     names = _as_numbers(texts)
     counts = names.value_counts()
     classes = sorted(counts.index, key=_by_number)
     if len(classes) < _FEWEST_CLASSES:
-        raise ValueError(f"{where} needs at least {_FEWEST_CLASSES} classes, got {classes[0]!r} only")
+        raise ValueError(f"{where} needs at least {_FEWEST_CLASSES} classes, got {classes[0]!r} only{note}")
     rare = [name for name in classes if counts[name] < _FEWEST_ROWS]
     if rare:
         rule = f"{where} needs at least {_FEWEST_ROWS} rows per class, one for each split"

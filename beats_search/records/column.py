@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
+
+MISSING_WORDS: Final = ("?", "NA", "N/A", "n/a", "<NA>", "NaN", "nan", "NULL", "null", "None")
+"""The texts that stand for no value, like an empty field, unless a data set says otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

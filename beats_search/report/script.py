@@ -80,7 +80,7 @@ def value(column, text, line=0):
         number = float(text) if text.isascii() and "_" not in text else np.inf
     except ValueError:
         number = np.inf
-    if not abs(number) <= np.finfo(np.float32).max:
+    if not abs(number) <= float(np.finfo(np.float32).max):
         raise ValueError(f"line {line}: column {column['name']!r} needs a number like 1234.5, or nothing, got {text!r}")
     return number
 

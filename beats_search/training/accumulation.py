@@ -20,7 +20,9 @@ from torch.optim import LBFGS, Optimizer
 from beats_search.records.outcome import RegionScore
 from beats_search.records.plan import AccumulationPlan
 from beats_search.training.local_error import LocalErrors, Loss, Scale, mixed
+from beats_search.training.ranks import Ranks
 from beats_search.training.regions import find_regions
+from beats_search.training.tallies import Tally
 from beats_search.training.triggers import agreements, due
 from beats_search.training.windows import Gradients, Mode, Window, present, square_norms
 
@@ -43,9 +45,9 @@ class RegionState:
 class Beats:
     """Steps any torch optimizer on those regions of a model whose accumulated gradients are due.
 
-    Gradients live here between steps: `.grad` of the parameters is None whenever a method returns.
-    `local_error` may be set between steps, down to 0; `updates` counts optimizer steps, `skipped`
-    the micro-batches whose gradient was not finite and was left out, `skips_in_a_row` the last ones.
+    Gradients live here between steps: `.grad` of the parameters is None whenever `step` returns, and
+    what stands there when it is called is dropped. `updates` counts optimizer steps, `skipped` the
+    micro-batches whose gradient was not finite and was left out, `skips_in_a_row` the last of them.
     """
 
     def __init__(  # noqa: PLR0913 - the settings of the method, each a word that its users know
@@ -80,23 +82,34 @@ class Beats:
             local_scale=local_scale,
             top_k=top_k,
         )
-        if not clip >= 0:
-            raise ValueError(f"clip needs to be at least 0, got {clip}")
-        if isinstance(optimizer, LBFGS):
-            raise TypeError("accumulation needs an optimizer that steps without a closure, got LBFGS")
-        self.local_error = local_error
+        _check(optimizer, clip)
         self.updates = self.skipped = self.skips_in_a_row = 0
-        self._optimizer, self._clip, self._scaler, self._group = optimizer, clip, scaler, group
-        self._regions = find_regions(
-            model, [each for settings in optimizer.param_groups for each in settings["params"]]
-        )
+        self._optimizer, self._clip, self._ranks = optimizer, clip, Ranks(group)
+        self._scaler = scaler if scaler and scaler.is_enabled() else None
+        self._regions = find_regions(model, _parameters_of(optimizer))
+        self._parameters = [parameter for region in self._regions for parameter in region.parameters]
         self._windows = [Window() for _ in self._regions]
         self._of_heads = [Window() for _ in self._regions]
-        self._tallies = [_Tally() for _ in self._regions]
-        self._local = LocalErrors(self._regions) if local_error else None
-        self._head_settings: list[dict[str, Any]] = []
-        self._at_once = self._plan.plain and window == 1 and top_k == 1 and scaler is None and group is None
+        self._tallies = [Tally() for _ in self._regions]
+        self._local = LocalErrors(self._regions, optimizer) if local_error else None
+        self._local_error = local_error
+        self._at_once = self._plan.plain and window == 1 and top_k == 1 and not self._scaler and self._ranks.alone
         optimizer.zero_grad()
+
+    @property
+    def local_error(self) -> float:
+        """The weight of the local errors, which may be set between steps; above 0 only if it was so at first."""
+        return self._local_error
+
+    @local_error.setter
+    def local_error(self, weight: float) -> None:
+        if not 0 <= weight <= 1:
+            raise ValueError(f"local_error needs to be between 0 and 1, got {weight}")
+        if weight and not (self._local and self._local.hears):
+            raise ValueError(
+                "local_error above 0 needs heads: give it when the method begins, and set it before close()"
+            )
+        self._local_error = weight
 
     @property
     def regions(self) -> tuple[RegionState, ...]:
@@ -112,8 +125,10 @@ class Beats:
         """Take the micro-batch whose logits the model has just computed; return its loss, detached.
 
         The loss is passed backward, its gradient accumulated, and the regions that are due are
-        updated. Local errors are of the same `loss`, between the heads' logits and the labels.
+        updated. Local errors are of the same `loss`, between the heads' logits and the labels;
+        ValueError when they need logits (n, classes) and get others.
         """
+        _forget(self._parameters)  # what a step left that ended in an error, or somebody else
         value = loss(logits, labels)
         if self._at_once:
             self._step_at_once(value)
@@ -134,54 +149,62 @@ class Beats:
         return tuple(tally.score(region.name) for region, tally in zip(self._regions, self._tallies, strict=True))
 
     def close(self) -> None:
-        """Take all hooks off the model; there are some where local errors are used."""
+        """Take all hooks off the model and all heads from the optimizer; there are some where local errors are used."""
         if self._local:
             self._local.close()
+            self._local_error = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of the windows in progress, the counters, the heads and the optimizer's state."""
         return {
+            "regions": self._shapes(),
             "windows": [window.state() for window in (*self._windows, *self._of_heads)],
             "heads": self._local.state() if self._local else {},
             "fires": [tally.fires for tally in self._tallies],
             "counters": [self.updates, self.skipped, self.skips_in_a_row],
-            "local_error": self.local_error,
+            "local_error": self._local_error,
             "optimizer": deepcopy(self._optimizer.state_dict()),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from the state of the same model and settings; ValueError when the regions are others."""
-        if len(state["fires"]) != len(self._regions):
-            raise ValueError(f"this state has {len(state['fires'])} regions, the model has {len(self._regions)}")
+        """Go on from a state; ValueError, and nothing changed, when it is of other regions or of longer windows."""
+        self._check_fits(state)
         if self._local:
-            self._local.load(state["heads"], self._device)
-            self._adopt_heads()
+            self._local.load(state["heads"])
+        self._optimizer.load_state_dict(state["optimizer"])
         for window, saved in zip((*self._windows, *self._of_heads), state["windows"], strict=True):
-            window.load(saved)
+            window.load(saved, self._parameters[0].device)
         for tally, fires in zip(self._tallies, state["fires"], strict=True):
             tally.begin_at(fires)
         self.updates, self.skipped, self.skips_in_a_row = state["counters"]
-        self.local_error = state["local_error"]
-        self._optimizer.load_state_dict(state["optimizer"])
+        self._local_error = state["local_error"]
 
-    @property
-    def _device(self) -> torch.device:
-        return self._regions[0].parameters[0].device
+    def _shapes(self) -> dict[str, list[list[int]]]:
+        return {region.name: [list(each.shape) for each in region.parameters] for region in self._regions}
+
+    def _check_fits(self, state: Mapping[str, Any]) -> None:
+        if state["regions"] != self._shapes():
+            raise ValueError(f"this state is of the regions {state['regions']}, the model has {self._shapes()}")
+        longest = max(window["count"] for window in state["windows"])
+        if longest >= self._plan.window:
+            raise ValueError(f"this state holds {longest} micro-batches, a window of {self._plan.window} holds fewer")
+        if state["heads"] and not self._local:
+            raise ValueError("this state has heads: begin with local_error above 0, and set it to 0 afterwards")
 
     def _step_at_once(self, value: Tensor) -> None:
         """Update all regions with this one micro-batch: the rest of this class, where nothing waits or is mixed."""
-        parameters = [each for region in self._regions for each in region.parameters]
-        torch.autograd.backward(value, inputs=parameters)
-        if self._is_accepted(square_norms([[parameter.grad for parameter in parameters]])):
+        if trainable := _trainable(self._parameters):
+            torch.autograd.backward(value, inputs=trainable)
+        if self._is_accepted(square_norms([[parameter.grad for parameter in self._parameters]])):
             for tally in self._tallies:
                 tally.note(math.nan, 1)
-            self._update(parameters)
-        _forget(parameters)
+            self._update(self._parameters)
+        _forget(self._parameters)
 
     def _micro_gradients(self, value: Tensor, logits: Tensor, labels: Tensor, loss: Loss) -> tuple[Groups, Groups]:
         """Return the gradient of every region, mixed where it has a local error, and that of every head."""
-        local, of_heads = self._local_gradients(labels, loss, logits.shape[-1])
-        alone = self.local_error == 1 and self._plan.local_scale == "none"  # then the network's loss stays out
+        local, of_heads = self._local_gradients(logits, labels, loss)
+        alone = self._local_error == 1 and self._plan.local_scale == "none"  # then the network's loss stays out
         passed = [index for index in range(len(self._regions)) if not (alone and index in local)]
         parameters = [each for index in passed for each in self._regions[index].parameters]
         found = iter(self._gradients(value, parameters))
@@ -189,10 +212,10 @@ class Beats:
         for index in passed:
             gradients[index] = [next(found) for _ in self._regions[index].parameters]
         for index, own in local.items():
-            gradients[index] = mixed(gradients[index], own, self.local_error, self._plan.local_scale)
+            gradients[index] = mixed(gradients[index], own, self._local_error, self._plan.local_scale)
         return gradients, of_heads
 
-    def _local_gradients(self, labels: Tensor, loss: Loss, classes: int) -> tuple[dict[int, Gradients], Groups]:
+    def _local_gradients(self, logits: Tensor, labels: Tensor, loss: Loss) -> tuple[dict[int, Gradients], Groups]:
         """Return the local gradients of those regions that have one, and the gradient of every head.
 
         The graph of the one forward pass serves all: a gradient by the parameters of a region alone
@@ -202,21 +225,21 @@ class Beats:
         of_heads: Groups = [[] for _ in self._regions]
         if self._local is None:
             return local, of_heads
-        for index, region in enumerate(self._regions[:-1] if self.local_error else ()):
-            own = self._local.loss(index, labels, loss, classes)
+        for index, region in enumerate(self._regions[:-1] if self._local_error else ()):
+            own = self._local.loss(index, logits, labels, loss)
             if own is not None:
                 count = len(region.parameters)
                 found = self._gradients(own, [*region.parameters, *self._local.parameters(index)], keep_graph=True)
                 if present(found[:count]):
                     local[index], of_heads[index] = found[:count], found[count:]
         self._local.forget()
-        self._adopt_heads()
         return local, of_heads
 
     def _gradients(self, value: Tensor, parameters: list[Parameter], *, keep_graph: bool = False) -> Gradients:
         """Return the gradient by each parameter, in the layout that the optimizer expects."""
         scaled = self._scaler.scale(value) if self._scaler else value
-        torch.autograd.backward(scaled, inputs=parameters, retain_graph=keep_graph)
+        if trainable := _trainable(parameters):
+            torch.autograd.backward(scaled, inputs=trainable, retain_graph=keep_graph)
         found = [parameter.grad for parameter in parameters]
         _forget(parameters)
         return found
@@ -240,10 +263,9 @@ class Beats:
         squares = square_norms([*gradients, *of_heads])
         if not self._is_accepted(squares):
             return
-        for window, gradient, square in zip(
-            (*self._windows, *self._of_heads), (*gradients, *of_heads), squares, strict=True
-        ):
-            if gradient:
+        windows = (*self._windows, *self._of_heads)
+        for window, gradient, square in zip(windows, (*gradients, *of_heads), squares, strict=True):
+            if present(gradient) or (gradient and not self._ranks.alone):  # ranks count alike, whatever each has seen
                 window.add(gradient, square)
         self._fire(due(self._windows, self._plan, self._over_ranks))
 
@@ -261,16 +283,16 @@ class Beats:
         if not due_now:
             return
         fired: list[Parameter] = []
-        for index, rho in due_now.items():
-            self._tallies[index].note(rho, self._windows[index].count)
-            fired += _handed(
-                self._regions[index].parameters, self._windows[index].take(self._plan.mode, self._plan.top_k)
-            )
         heads: list[Parameter] = []
-        for index in due_now:
-            if self._local and self._of_heads[index].count:
-                heads += _handed(self._local.parameters(index), self._of_heads[index].take(self._plan.mode, 1.0))
-        self._average_over_ranks([*fired, *heads])
+        for index, rho in due_now.items():
+            window, of_head = self._windows[index], self._of_heads[index]
+            self._tallies[index].note(rho, window.count)
+            _hand(self._regions[index].parameters, window.take(self._plan.mode, self._plan.top_k))
+            fired += self._regions[index].parameters
+            if self._local and of_head.count:
+                _hand(self._local.parameters(index), of_head.take(self._plan.mode, 1.0))
+                heads += self._local.parameters(index)
+        self._ranks.average_gradients([*fired, *heads])
         self._update(fired)
         _forget([*fired, *heads])
 
@@ -278,66 +300,33 @@ class Beats:
         """Step the optimizer with the gradients that parameters have; those of the network are clipped."""
         if self._clip:
             torch.nn.utils.clip_grad_norm_(fired, self._clip)
-        for settings in self._head_settings:
-            settings["lr"] = self._optimizer.param_groups[0]["lr"]
         self._optimizer.step()
         self.updates += 1
 
-    def _adopt_heads(self) -> None:
-        """Let the optimizer step on new heads as well, as it steps on its first parameters."""
-        heads = list(self._local.heads.values()) if self._local else []
-        for head in heads[len(self._head_settings) :]:
-            settings = {**self._optimizer.param_groups[0], "params": list(head.parameters())}
-            self._optimizer.add_param_group(settings)
-            self._head_settings.append(self._optimizer.param_groups[-1])
-
     def _over_ranks(self, scalars: list[float]) -> list[float]:
-        """Return the sums of numbers over all ranks; the numbers themselves without a group."""
-        if self._group is None:
-            return scalars
-        sums = torch.tensor(scalars, dtype=torch.float64, device=self._device)
-        distributed.all_reduce(sums, group=self._group)
-        return [float(each) for each in sums]
-
-    def _average_over_ranks(self, parameters: Sequence[Parameter]) -> None:
-        if self._group is None:
-            return
-        for parameter in parameters:
-            if parameter.grad is not None:
-                distributed.all_reduce(parameter.grad, group=self._group)
-                parameter.grad /= self._group.size()
+        return self._ranks.sums(scalars, self._parameters[0].device)
 
 
-@final
-class _Tally:
-    """Counts the fires of one region, and what those since the last score were made of."""
-
-    def __init__(self) -> None:
-        self.fires = 0
-        self._scored = 0
-        self._agreement = self._waited = 0.0
-
-    def begin_at(self, fires: int) -> None:
-        self.fires = self._scored = fires
-
-    def note(self, rho: float, count: int) -> None:
-        self.fires += 1
-        self._agreement += rho
-        self._waited += count
-
-    def score(self, name: str) -> RegionScore:
-        fires = self.fires - self._scored
-        share = 1 / fires if fires else math.nan
-        score = RegionScore(name=name, fires=fires, agreement=share * self._agreement, waited=share * self._waited)
-        self._scored, self._agreement, self._waited = self.fires, 0.0, 0.0
-        return score
+def _check(optimizer: Optimizer, clip: float) -> None:
+    if not clip >= 0:
+        raise ValueError(f"clip needs to be at least 0, got {clip}")
+    if isinstance(optimizer, LBFGS):
+        raise TypeError("accumulation needs an optimizer that steps without a closure, got LBFGS")
 
 
-def _handed(parameters: Sequence[Parameter], gradients: Gradients) -> list[Parameter]:
-    """Give parameters their gradients, and return those that got one."""
+def _parameters_of(optimizer: Optimizer) -> list[Parameter]:
+    return [parameter for settings in optimizer.param_groups for parameter in settings["params"]]
+
+
+def _trainable(parameters: Sequence[Parameter]) -> list[Parameter]:
+    """Return those parameters that are not frozen just now."""
+    return [parameter for parameter in parameters if parameter.requires_grad]
+
+
+def _hand(parameters: Sequence[Parameter], gradients: Gradients) -> None:
+    """Give parameters their gradients."""
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
-    return [parameter for parameter in parameters if parameter.grad is not None]
 
 
 def _forget(parameters: Sequence[Parameter]) -> None:

@@ -1,8 +1,10 @@
 """Fit: a model, data and a training plan in; a trained copy of the model and its learning curve out.
 
 The data stay in memory as tensors, on the device; a batch is one indexing operation, and nothing is
-done per image. All randomness is drawn from the seed: equal seeds on equal machines give equal
-weights, bit for bit, and the caller's random state is not touched.
+done per image. All randomness is drawn from the seed, and the caller's random state is not touched:
+equal seeds on equal machines give equal weights, bit for bit, as long as `threads` gives none up,
+since sums over other numbers of threads are rounded otherwise. The process is told to keep the
+memory that it frees (`memory`).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -136,7 +138,7 @@ class _Run:
             settings["lr"] = self.lr(step, steps_per_epoch)
         accumulation = self.plan.accumulation
         if accumulation.local_error:
-            done = step / (steps_per_epoch * self.plan.epochs)
+            done = (step + 1) / (steps_per_epoch * self.plan.epochs)
             self.beats.local_error = annealed(accumulation.local_error, accumulation.anneal, done)
 
 
@@ -206,6 +208,7 @@ def _train(
         )
         checkpoint(TrainingState(epoch=epoch, model=run.result.state_dict()))
         if not keep_going(curve[-1]):
+            _flush(run)
             return tuple(curve), epoch
     return tuple(curve), None
 
@@ -223,7 +226,7 @@ def _train_epoch(run: _Run, epoch: int) -> Tensor:
         if run.beats.skips_in_a_row and not _may_go_on(run, losses[-1]):
             break
     if epoch == run.plan.epochs:
-        run.beats.flush()
+        _flush(run)
     found = torch.stack(losses).cpu()
     _refuse_divergence(run, epoch, found, len(batches))
     return found
@@ -234,9 +237,21 @@ def _micro_step(run: _Run, inputs: Tensor, labels: Tensor) -> Tensor:
     images = augment(inputs, run.plan.augmentation, run.generator)
     updates = run.beats.updates
     loss = run.beats.step(run.numerics.logits(run.model, images), labels, loss=run.loss)
+    _average(run, updates)
+    return loss
+
+
+def _flush(run: _Run) -> None:
+    """Update the weights with what is left in windows at the end of training."""
+    updates = run.beats.updates
+    run.beats.flush()
+    _average(run, updates)
+
+
+def _average(run: _Run, updates: int) -> None:
+    """Take the weights into the average if there were updates since this many."""
     if run.average and run.beats.updates > updates:
         run.average.update()
-    return loss
 
 
 def _may_go_on(run: _Run, loss: Tensor) -> bool:

@@ -6,13 +6,14 @@ model: an exported model has none. They begin at zero, so they draw nothing at r
 """
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Final, Literal, TypeAlias, final
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Literal, TypeAlias, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
-from torch.utils.hooks import RemovableHandle
+from torch.optim import Optimizer
 
 from beats_search.training.regions import Region
 from beats_search.training.windows import Gradients, added, present, square_norms
@@ -26,6 +27,7 @@ _POOLED: Final = 4
 """Images are averaged down to this side before a head reads them."""
 
 _IMAGES: Final = 4
+_MATRIX: Final = 2
 _STRONGEST: Final = 10.0
 """`local_scale: norm` neither strengthens nor weakens a local gradient by more than this."""
 
@@ -34,33 +36,51 @@ _STRONGEST: Final = 10.0
 class LocalErrors:
     """The heads of all regions but the last, fed with what the regions after them are given.
 
-    A region whose successor is not called with a tensor, or whose parameters its head does not
-    depend on, has no local error and is trained by the network's loss alone.
+    A region whose successor is not called with a tensor, or changes it in place, or whose parameters
+    its head does not depend on, has no local error and is trained by the network's loss alone. Of a
+    module that is called several times in a forward pass, the last call counts.
     """
 
-    def __init__(self, regions: Sequence[Region]) -> None:
-        """Listen to the inputs of the regions; `close` ends that."""
+    def __init__(self, regions: Sequence[Region], optimizer: Optimizer) -> None:
+        """Listen to the inputs of the regions; `close` ends that, and takes the heads from the optimizer."""
         self.heads: dict[int, nn.Module] = {}
-        self._seen: dict[int, Tensor] = {}
-        self._handles = [self._listen(region, index - 1) for index, region in enumerate(regions) if index]
+        self._regions = regions
+        self._optimizer = optimizer
+        self._seen: dict[int, tuple[Tensor, int]] = {}
+        self._handles = [
+            region.entry.register_forward_pre_hook(_Listener(self, region.entry, index), with_kwargs=True)
+            for index, region in enumerate(regions[1:])
+        ]
 
     def close(self) -> None:
-        """Take all hooks off the model again."""
+        """Take all hooks off the model and all heads from the optimizer."""
         for handle in self._handles:
             handle.remove()
-        self._seen.clear()
+        self._handles = []
+        self.forget()
+        self._drop(tuple(self.heads))
 
-    def loss(self, index: int, labels: Tensor, loss: Loss, classes: int) -> Tensor | None:
+    @property
+    def hears(self) -> bool:
+        """Whether the model still tells what its regions make of a batch."""
+        return bool(self._handles)
+
+    def hear(self, index: int, given: Tensor) -> None:
+        """Note what a region has made of the batch that passes the network now."""
+        self._seen[index] = (given, given._version)  # noqa: SLF001 - torch tells changes in place nowhere else
+
+    def loss(self, index: int, logits: Tensor, labels: Tensor, loss: Loss) -> Tensor | None:
         """Return the loss of a region's head on the batch seen last; None where nothing was seen.
 
-        A head that is not there yet is made on the way, and found in `heads`.
+        A head that is not there yet is made on the way. Raises ValueError when the network's logits
+        are not (n, classes), or the region's output has another n.
         """
-        output = self._seen.get(index)
-        if output is None:
+        output, version = self._seen.get(index, (None, 0))
+        if output is None or output._version != version:  # noqa: SLF001 - the same
             return None
         if index not in self.heads:
-            self.heads[index] = _head(output, classes)
-        return loss(self.heads[index](output.float()), labels)
+            self._make_head(index, output, logits)
+        return loss(self.heads[index](output), labels)
 
     def forget(self) -> None:
         """Let go of the batch seen last, and of the graph that made it."""
@@ -77,19 +97,44 @@ class LocalErrors:
             for index, head in self.heads.items()
         }
 
-    def load(self, state: dict[int, dict[str, Tensor]], device: torch.device) -> None:
-        """Make the heads of a state; which way images are averaged is not part of it."""
+    def load(self, state: Mapping[int, Mapping[str, Tensor]]) -> None:
+        """Have the heads of a state, and no others."""
+        self._drop(tuple(self.heads.keys() - state.keys()))
         for index, weights in state.items():
-            classes, features = weights["weight"].shape
-            self.heads.setdefault(index, _Head(features, classes).to(device)).load_state_dict(weights)
+            if index not in self.heads:
+                classes, features = weights["weight"].shape
+                self._adopt(index, _Head(features, classes))
+            self.heads[index].load_state_dict(weights)
 
-    def _listen(self, region: Region, before: int) -> RemovableHandle:
-        def keep(module: nn.Module, inputs: tuple[object, ...]) -> None:
-            given = inputs[0] if inputs else None
-            if module.training and torch.is_grad_enabled() and isinstance(given, Tensor) and given.requires_grad:
-                self._seen[before] = given
+    def _make_head(self, index: int, output: Tensor, logits: Tensor) -> None:
+        if logits.ndim != _MATRIX or output.shape[:1] != logits.shape[:1]:
+            name, made, got = self._regions[index].name, tuple(output.shape), tuple(logits.shape)
+            rule = "local_error needs logits (n, classes), and outputs of every region that begin with n as well"
+            raise ValueError(f"{rule}, got logits {got} and {made} from {name}; local_error=0 does without")
+        features = math.prod(output.shape[1:])
+        if output.ndim == _IMAGES:
+            features = output.shape[1] * math.prod(min(side, _POOLED) for side in output.shape[2:])
+        self._adopt(index, _Head(features, logits.shape[1]))
 
-        return region.entry.register_forward_pre_hook(keep)
+    def _adopt(self, index: int, head: "_Head") -> None:
+        """Let the optimizer step on a head as it steps on the largest parameter of the head's region."""
+        largest = max(self._regions[index].parameters, key=Tensor.numel)
+        self.heads[index] = head.to(largest.device)
+        for settings in self._optimizer.param_groups:
+            if any(parameter is largest for parameter in settings["params"]):
+                settings["params"] += list(head.parameters())
+                if "param_names" in settings:
+                    settings["param_names"] += [f"local_error.{index}.{name}" for name, _ in head.named_parameters()]
+
+    def _drop(self, indices: Sequence[int]) -> None:
+        """Take heads from the optimizer again, with its state of them."""
+        dropped = {id(each): each for index in indices for each in self.heads.pop(index).parameters()}
+        for settings in self._optimizer.param_groups:
+            settings["params"] = [each for each in settings["params"] if id(each) not in dropped]
+            if "param_names" in settings:
+                settings["param_names"] = settings["param_names"][: len(settings["params"])]
+        for parameter in dropped.values():
+            self._optimizer.state.pop(parameter, None)
 
 
 def annealed(local_error: float, anneal: float, done: float) -> float:
@@ -102,10 +147,12 @@ def mixed(backward: Gradients, local: Gradients, local_error: float, scale: Scal
 
     A term whose weight is 0 is not evaluated, so that what is not finite in it does no harm.
     """
-    torch._foreach_mul_(present(local), local_error * _strength(backward, local, scale))
+    if tensors := present(local):
+        torch._foreach_mul_(tensors, local_error * _strength(backward, local, scale))
     if local_error == 1:
         return local
-    torch._foreach_mul_(present(backward), 1 - local_error)
+    if tensors := present(backward):
+        torch._foreach_mul_(tensors, 1 - local_error)
     return added(backward, local)
 
 
@@ -118,16 +165,36 @@ def _strength(backward: Gradients, local: Gradients, scale: Scale) -> float:
     return min(max(math.sqrt(ours / theirs), 1 / _STRONGEST), _STRONGEST)
 
 
-def _head(output: Tensor, classes: int) -> "_Head":
-    features = math.prod(output.shape[1:])
-    if output.ndim == _IMAGES:
-        features = output.shape[1] * math.prod(min(side, _POOLED) for side in output.shape[2:])
-    return _Head(features, classes).to(output.device)
+@final
+class _Listener:
+    """A hook that tells what a module is given; deaf on copies of the module, and when nobody asks any more."""
+
+    def __init__(self, told: LocalErrors, entry: nn.Module, index: int) -> None:
+        self._told, self._entry, self._index = weakref.ref(told), weakref.ref(entry), index
+
+    def __call__(self, module: nn.Module, inputs: tuple[object, ...], named: dict[str, Any]) -> None:
+        told = self._told()
+        given = next((each for each in (*inputs, *named.values()) if isinstance(each, Tensor)), None)
+        if told is None or given is None or module is not self._entry():
+            return
+        if module.training and torch.is_grad_enabled() and given.requires_grad:
+            told.hear(self._index, given)
+
+    def __reduce__(self) -> tuple[Callable[[], object], tuple[()]]:
+        return _deaf_listener, ()
+
+
+def _deaf_listener() -> Callable[..., None]:
+    return _hear_nothing
+
+
+def _hear_nothing(*_: object) -> None:
+    """Stand where a copy of a model has a hook of the original."""
 
 
 @final
 class _Head(nn.Module):
-    """Average pooling of images to at most 4x4, and one linear layer that begins at zero."""
+    """Average pooling of images to at most 4x4, and one linear layer that begins at zero, in float32."""
 
     def __init__(self, features: int, classes: int) -> None:
         super().__init__()
@@ -135,6 +202,7 @@ class _Head(nn.Module):
         self.bias = nn.Parameter(torch.zeros(classes))
 
     def forward(self, output: Tensor) -> Tensor:
+        output = output.float()
         if output.ndim == _IMAGES:
             height, width = output.shape[2:]
             output = nn.functional.adaptive_avg_pool2d(output, (min(height, _POOLED), min(width, _POOLED)))

@@ -12,12 +12,16 @@ from torch import nn
 
 
 def pool_first(model: nn.Module) -> None:
-    """Let each ReLU right before a MaxPool2d of a Sequential come after it, in place; names and parameters stay."""
+    """Let each ReLU right before a MaxPool2d of a Sequential come after it, in place; names and parameters stay.
+
+    Only where nobody looks at the ReLU's output: within Sequentials that are the model itself or
+    children of such, and without hooks.
+    """
     for sequence in _sequences(model).values():
         children = _children(sequence)
         names = list(children)
         for first, second in pairwise(range(len(names))):
-            if type(children[names[first]]) is nn.ReLU and type(children[names[second]]) is nn.MaxPool2d:
+            if _commute(children[names[first]], children[names[second]]):
                 names[first], names[second] = names[second], names[first]
         _arrange(sequence, names)
 
@@ -29,13 +33,20 @@ def arrange_as(rearranged: nn.Module, model: nn.Module) -> None:
         _arrange(sequence, list(_children(originals[name])))
 
 
-def _sequences(model: nn.Module) -> dict[str, nn.Sequential]:
-    """Return, by name, the modules that call their children one after another."""
-    return {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
-    }
+def _sequences(model: nn.Module, name: str = "") -> dict[str, nn.Sequential]:
+    """Return, by name, the model and its descendants, as far as each only calls its children one after another."""
+    if not isinstance(model, nn.Sequential) or type(model).forward is not nn.Sequential.forward:
+        return {}
+    found = {name: model}
+    for child_name, child in _children(model).items():
+        found |= _sequences(child, f"{name}.{child_name}".removeprefix("."))
+    return found
+
+
+def _commute(first: nn.Module, second: nn.Module) -> bool:
+    if type(first) is not nn.ReLU or type(second) is not nn.MaxPool2d or second.return_indices:
+        return False
+    return not any((each._forward_hooks or each._forward_pre_hooks) for each in (first, second))  # noqa: SLF001 - torch tells nowhere else whether somebody listens
 
 
 def _children(sequence: nn.Sequential) -> dict[str, nn.Module]:

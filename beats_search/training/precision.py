@@ -1,6 +1,6 @@
 """Precision: a machine, a model and the size of a batch in; how to compute it fast out, by rule alone.
 
-No timing is involved, so that equal plans train equally on equal machines. The rules are from
+No timing is involved, so that equal plans are computed alike on equal machines. The rules are from
 measurements of whole training steps on a Zen 4 CPU (avx512_bf16), 1 and 2 threads: channels_last
 was never slower for convolutional networks in float32, and bf16 paid from about 100 million
 multiply-accumulates per batch on (1.1 to 2 times as fast), below which its casts cost what they save.

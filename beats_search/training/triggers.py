@@ -21,7 +21,8 @@ def due(windows: Sequence[Window], plan: AccumulationPlan, over_ranks: OverRanks
     if plan.plain:
         return dict.fromkeys(full, math.nan)
     if plan.trigger == "never":
-        return {index: rho for index, rho in enumerate(agreements(windows, plan, over_ranks)) if index in full}
+        found = agreements(windows, plan, over_ranks) if full else []
+        return {index: found[index] for index in full}
     trigger, found = plan.trigger, agreements(windows, plan, over_ranks)
     return {
         index: rho

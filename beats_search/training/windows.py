@@ -7,6 +7,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from functools import reduce
 from typing import Any, Final, Literal, TypeAlias, final
 
 import torch
@@ -44,21 +45,25 @@ class Window:
         """Return a copy of all that the window holds."""
         return deepcopy(vars(self))
 
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Become a copy of a window whose state this is."""
+    def load(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Become a copy, on a device, of a window whose state this is."""
         vars(self).update(deepcopy(dict(state)))
+        self.total = [tensor if tensor is None else tensor.to(device) for tensor in self.total]
+        self.memory = [tensor if tensor is None else tensor.to(device) for tensor in self.memory]
 
     def take(self, mode: Mode, top_k: float) -> Gradients:
         """Return what is handed to the optimizer, and begin anew; the compressor's memory stays."""
         total, count = self.total, self.count
         self.total, self.count, self.squares = [], 0, 0.0
-        if mode == "mean" and count > 1:  # one gradient is its own mean: it goes through untouched, bit for bit
-            torch._foreach_div_(present(total), count)
+        if mode == "mean" and count > 1 and (tensors := present(total)):
+            torch._foreach_div_(tensors, count)  # one gradient is its own mean: it goes through untouched, bit for bit
         return total if top_k == _ONE else self._compressed(total, top_k)
 
     def _compressed(self, total: Gradients, top_k: float) -> Gradients:
         """Return the largest share `top_k` of what is due, zeros elsewhere; keep the rest (Stich et al. 2018)."""
         due = added(self.memory, total) if self.memory else total
+        if not present(due):
+            return due
         sizes = torch.cat([tensor.abs().flatten() for tensor in present(due)])
         count = math.ceil(top_k * len(sizes))
         largest = torch.zeros_like(sizes, dtype=torch.bool)
@@ -89,5 +94,14 @@ def square_norms(groups: Sequence[Gradients]) -> list[float]:
     tensors = [tensor for group in groups for tensor in group if tensor is not None]
     if not tensors:
         return [0.0] * len(groups)
-    norms = iter(torch.stack(torch._foreach_norm(tensors)).tolist())  # noqa: SLF001 - public in all but name
+    norms = iter(torch.stack(_norms(tensors)).tolist())
     return [sum(next(norms) ** 2 for tensor in group if tensor is not None) for group in groups]
+
+
+def _norms(tensors: list[Tensor]) -> list[Tensor]:
+    """Return the norms in one type, at least float32: half precision would overflow beyond 65,504."""
+    types = {tensor.dtype for tensor in tensors}
+    wide = reduce(torch.promote_types, types, torch.float32)
+    if types == {wide}:  # the common case is thrice as fast without a conversion
+        return list(torch._foreach_norm(tensors))  # noqa: SLF001 - public in all but name
+    return list(torch._foreach_norm(tensors, 2, wide))  # noqa: SLF001 - the same
