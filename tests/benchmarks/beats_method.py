@@ -30,16 +30,13 @@ RESULTS: Final = ROOT / "reports" / "benchmarks" / "beats_method.json"
 
 METHODS: Final[Mapping[str, Mapping[str, Any]]] = {
     "plain SGD": {},
-    "window 2": {"window": 2},
     "window 4": {"window": 4},
     "window 8": {"window": 8},
     "trigger 1.2, window 8": {"window": 8, "trigger": 1.2},
     "trigger 1.6, window 8": {"window": 8, "trigger": 1.6},
-    "trigger 2.4, window 8": {"window": 8, "trigger": 2.4},
     "trigger 1.6, window 8, global": {"window": 8, "trigger": 1.6, "scope": "global"},
     "trigger 1.6, window 8, sum": {"window": 8, "trigger": 1.6, "mode": "sum"},
     "local error 0.2": {"local_error": 0.2},
-    "local error 0.5": {"local_error": 0.5},
     "local error 1, not annealed": {"local_error": 1.0, "anneal": 0.0},
     "trigger 1.6, window 8, local error 0.2": {"window": 8, "trigger": 1.6, "local_error": 0.2},
 }
@@ -76,7 +73,7 @@ def jobs(leg: str) -> Iterator[Job]:
     for seed in range(SEEDS):
         for method in METHODS:
             for lr in RATES:
-                yield Job(leg=leg, method=method, lr=lr, seed=seed, epochs=4 if leg == "mnist" else 8)
+                yield Job(leg=leg, method=method, lr=lr, seed=seed, epochs=4 if leg == "mnist" else 6)
 
 
 def run_job(job: Job, data_folder: Path) -> dict[str, Any]:
