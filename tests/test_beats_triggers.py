@@ -321,6 +321,7 @@ from torch.optim import SGD
 sys.path.insert(0, sys.argv[3])
 from beats_toys import batch, network, weights
 from beats_search.training import Beats
+from beats_search.training.ranks import Ranks
 
 rank = int(sys.argv[1])
 distributed.init_process_group("gloo", init_method=f"file://{sys.argv[2]}", rank=rank, world_size=2)
@@ -335,7 +336,10 @@ for step in range(40):
     beats.step(model(inputs), labels)
     pattern.append([region.fires for region in beats.regions])
 beats.flush()
-print(pattern, beats.skipped, [each.tolist() for each in weights(model)])
+weight = next(model.parameters())
+weight.grad = torch.full_like(weight, 1.0 + rank) if rank else None
+Ranks(distributed.group.WORLD).average_gradients([weight])
+print(float(weight.grad.mean()), pattern, beats.skipped, [each.tolist() for each in weights(model)])
 distributed.destroy_process_group()
 """
 
@@ -358,3 +362,4 @@ def test_two_processes_fire_together(tmp_path: Path) -> None:
     told = [process.communicate(timeout=120)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
     assert told[0] == told[1]
+    assert told[0].startswith("1.0 ")  # the mean of 2 and of a gradient that one rank lacks
