@@ -14,7 +14,7 @@ from beats_search.records.plan import AccumulationPlan, AugmentationPlan
 from beats_search.records.run import TrialRecord
 from beats_search.report.answer import AFFORDABLE_LOSS, answer
 from beats_search.report.measures import counted, duration, measured, significant, spoken, times
-from beats_search.report.words import accumulation_in_words, plan_in_words
+from beats_search.report.words import accumulation_in_words, part_in_words, plan_in_words
 
 FAILED = Failed(stage="build", reason="out of memory")
 _SCALED = "local error 0.123, anneal 0, scaled to the norm"
@@ -32,6 +32,14 @@ def test_what_does_nothing_is_left_out_of_the_words() -> None:
     drawn = plan(ratio=0.0, bits=32, window=1)
     bare = replace(drawn, training=replace(drawn.training, schedule=Part(name="constant"), epochs=1))
     assert plan_in_words(bare) == "resnet width 64; 1 epoch of sgd at lr 0.05"
+
+
+def test_a_model_is_told_by_what_is_unusual_about_it() -> None:
+    """Activation, dropout and Beats layers are mentioned where they are not what goes without saying."""
+    usual = Part(name="mlp", settings=(("activation", "relu"), ("dropout", 0.0), ("width", 8)))
+    other = Part(name="mlp", settings=(("activation", "tanh"), ("dropout", 0.2), ("width", 8)))
+    assert part_in_words(usual) == "mlp width 8"
+    assert part_in_words(other) == "mlp activation tanh, dropout 0.2, width 8"
 
 
 @pytest.mark.parametrize(("epochs", "words"), [((50, 75), "milestones at 50, 75"), ((3,), "milestones at 3")])

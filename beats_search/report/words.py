@@ -1,6 +1,7 @@
 """Words: a plan in, one short line that tells it from its neighbours out."""
 
 import math
+from collections.abc import Mapping
 from typing import Final
 
 from beats_search.records.part import Part, Setting
@@ -8,6 +9,8 @@ from beats_search.records.plan import AccumulationPlan, AugmentationPlan, Traini
 
 _FULL_BITS: Final = 32
 _USUAL_RUNTIME: Final = "onnxruntime"
+_SILENT: Final[Mapping[str, Setting]] = {"activation": "relu", "dropout": 0.0, "beats_layers": 0}
+"""Settings of models that go without saying."""
 
 
 def plan_in_words(plan: TrialPlan) -> str:
@@ -48,8 +51,10 @@ def accumulation_in_words(plan: AccumulationPlan) -> str:
 
 
 def part_in_words(part: Part) -> str:
-    """Return the name of a part and its settings, `resnet width 32`."""
-    settings = ", ".join(f"{name} {_setting(value)}" for name, value in part.settings)
+    """Return the name of a part and its settings, `resnet width 32`; what does nothing is left out."""
+    settings = ", ".join(
+        f"{name} {_setting(value)}" for name, value in part.settings if _SILENT.get(name, ...) != value
+    )
     return f"{part.name} {settings}".rstrip()
 
 
