@@ -292,7 +292,7 @@ def test_scores_tell_what_happened_since_the_last_ones() -> None:
         ({"trigger": math.nan}, "trigger needs to be never or at least 0"),
         ({"trigger": "often"}, "trigger needs to be never or at least 0, got often"),
         ({"local_error": 1.5}, "local_error needs to be between 0 and 1"),
-        ({"top_k": 0.5}, "top_k needs mode sum"),
+        ({"top_k": 0.5}, "top_k below 1 needs mode: sum"),
         ({"scope": "world"}, "scope needs to be region or global, got world"),
         ({"mode": "max"}, "mode needs to be mean or sum, got max"),
         ({"local_scale": "l1"}, "local_scale needs to be none or norm, got l1"),

@@ -66,7 +66,7 @@ class AccumulationPlan:
         if not 0 < self.top_k <= 1:
             raise ValueError(f"accumulation.top_k needs to be above 0 and at most 1, got {self.top_k}")
         if self.top_k < 1 and self.mode != "sum":
-            raise ValueError(f"accumulation.top_k needs mode sum below 1, got top_k={self.top_k}, mode={self.mode}")
+            raise ValueError(f"accumulation.top_k below 1 needs mode: sum, got top_k={self.top_k}, mode={self.mode}")
 
     def effective(self) -> "AccumulationPlan":
         """Return the plan of the same training in which all that has no effect is at its default.
