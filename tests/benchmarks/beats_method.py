@@ -73,7 +73,7 @@ def jobs(leg: str) -> Iterator[Job]:
     for seed in range(SEEDS):
         for method in METHODS:
             for lr in RATES:
-                yield Job(leg=leg, method=method, lr=lr, seed=seed, epochs=4 if leg == "mnist" else 6)
+                yield Job(leg=leg, method=method, lr=lr, seed=seed, epochs=2 if leg == "mnist" else 4)
 
 
 def run_job(job: Job, data_folder: Path) -> dict[str, Any]:
