@@ -22,7 +22,8 @@ def accuracy_interval(share: float, count: int) -> Interval:
     middle = share + _Z**2 / (2 * count)
     spread = _Z * math.sqrt(share * (1 - share) / count + _Z**2 / (4 * count**2))
     scale = 1 + _Z**2 / count
-    return Interval(low=max(0.0, (middle - spread) / scale), high=min(1.0, (middle + spread) / scale))
+    low, high = (middle - spread) / scale, (middle + spread) / scale
+    return Interval(low=max(0.0, min(low, share)), high=min(1.0, max(high, share)))  # at 0 and 1 the ends are rounded
 
 
 def check_parity(exported: Tensor, expected: Tensor, *, exact: bool) -> None:
