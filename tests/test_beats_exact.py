@@ -164,7 +164,7 @@ def test_it_resumes_in_the_middle_of_a_window(method: dict[str, object], stop: i
     beats = Beats(Adam(through.parameters()), through, **method)  # type: ignore[arg-type]  # from a dict
     train(beats, through, range(stop))
     assert any(region.staleness for region in beats.regions)
-    saved = copy.deepcopy((through.state_dict(), beats.state_dict(), torch.get_rng_state()))
+    saved = copy.deepcopy(through.state_dict()), beats.state_dict(), torch.get_rng_state()
     train(beats, through, range(stop, 30))
     resumed = network()
     resumed.load_state_dict(saved[0])
@@ -183,7 +183,9 @@ def test_a_state_survives_a_file(tmp_path: "pytest.TempPathFactory") -> None:
     train(beats, model, range(6))
     file = f"{tmp_path}/state.pt"
     torch.save(beats.state_dict(), file)
-    beats.load_state_dict(torch.load(file, weights_only=True))
+    other = Beats(Adam(model.parameters()), model, window=4, local_error=0.3)
+    other.load_state_dict(torch.load(file, weights_only=True))
+    assert other.regions == beats.regions
 
 
 def test_a_state_of_another_network_is_refused() -> None:

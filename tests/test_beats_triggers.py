@@ -16,11 +16,12 @@ from torch.optim import LBFGS, SGD
 
 from beats_search.records.errors import DivergedError
 from beats_search.records.part import Part
-from beats_search.records.plan import TrainingPlan
+from beats_search.records.plan import AccumulationPlan, TrainingPlan
 from beats_search.tensors.data import DataBundle
 from beats_search.training.accumulation import Beats
 from beats_search.training.fit import fit
-from beats_search.training.triggers import agreement
+from beats_search.training.triggers import agreements
+from beats_search.training.windows import Window
 
 NUMBERS = st.floats(-100, 100, width=32).filter(lambda value: not 0 < abs(value) < 1e-3)
 STREAM = st.lists(st.lists(NUMBERS, min_size=3, max_size=3), min_size=1, max_size=16)
@@ -78,11 +79,13 @@ def test_agreement_is_that_of_numpy() -> None:
 
 def test_agreement_of_noise_is_one_in_expectation() -> None:
     """Independent gradients around zero have ρ near 1 on average, whatever their number."""
-    random = torch.Generator().manual_seed(0)
-    noise = torch.randn(2000, 6, 10, generator=random)
-    rho = noise.sum(1).square().sum(1) / noise.square().sum((1, 2))
-    assert float(rho.mean()) == pytest.approx(1, abs=0.05)
-    assert agreement(4.0, 2.0, 6) == 2.0
+    noise = torch.randn(600, 6, 10, generator=torch.Generator().manual_seed(0))
+    windows = [Window() for _ in noise]
+    for window, stream in zip(windows, noise, strict=True):
+        for gradient in stream:
+            window.add([gradient.clone()], float(gradient.square().sum()))
+    found = agreements(windows, AccumulationPlan(window=9), list)
+    assert sum(found) / len(found) == pytest.approx(1, abs=0.05)
 
 
 @given(
@@ -138,14 +141,15 @@ def test_in_the_global_scope_all_fire_together() -> None:
 @given(
     stream=st.lists(st.lists(NUMBERS, min_size=5, max_size=5), min_size=1, max_size=16),
     trigger=st.sampled_from([1.2, 2.0]),
+    scope=st.sampled_from(["region", "global"]),
 )
-def test_the_order_of_regions_does_not_matter(stream: list[list[float]], trigger: float) -> None:
+def test_the_order_of_regions_does_not_matter(stream: list[list[float]], trigger: float, scope: str) -> None:
     """Relabelling regions relabels what they are handed, and changes nothing else."""
     found: list[list[list[Tensor]]] = []
     for swapped in (False, True):
         told = Told([3, 2] if swapped else [2, 3])
         handed = Handed(told)
-        beats = Beats(handed.optimizer, told, window=5, trigger=trigger)
+        beats = Beats(handed.optimizer, told, window=5, trigger=trigger, scope=scope)  # type: ignore[arg-type]  # drawn
         for entries in stream:
             pair = [torch.tensor(entries[:2]), torch.tensor(entries[2:])]
             feed(beats, told, pair[::-1] if swapped else pair)

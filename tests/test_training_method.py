@@ -1,7 +1,7 @@
 """Fit trains by the method of its plan: every setting does there what it does in a loop written by hand."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 
 import pytest
@@ -52,18 +52,8 @@ def by_hand(plan: TrainingPlan, seed: int) -> nn.Module:
     """Train as fit says that it does, without anything that makes it fast."""
     model, settings = network(), plan.accumulation
     average = WeightAverage(model, plan.ema) if plan.ema else None
-    beats = Beats(
-        SGD(model.parameters(), lr=plan.lr),
-        model,
-        window=settings.window,
-        trigger=settings.trigger,
-        local_error=settings.local_error,
-        scope=settings.scope,
-        mode=settings.mode,
-        local_scale=settings.local_scale,
-        top_k=settings.top_k,
-        clip=plan.clip,
-    )
+    method = {name: value for name, value in asdict(settings).items() if name != "anneal"}
+    beats = Beats(SGD(model.parameters(), lr=plan.lr), model, clip=plan.clip, **method)
     loss = partial(functional.cross_entropy, label_smoothing=plan.label_smoothing)
     random = Generator().manual_seed(seed)
     batches = [batch for _ in range(plan.epochs) for batch in _batches(len(DATA.train), SIZE, random)]

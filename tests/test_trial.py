@@ -18,7 +18,7 @@ from toys import stripes
 from beats_search.records.errors import SearchEndedError, TrialError
 from beats_search.records.outcome import Failed, Finished, Stopped
 from beats_search.records.part import Part
-from beats_search.records.plan import TrainingPlan, TrialPlan
+from beats_search.records.plan import AccumulationPlan, TrainingPlan, TrialPlan
 from beats_search.trial import run as trial_run
 from beats_search.trial.probe import count_macs, deploy_untrained, probe
 from beats_search.trial.recipe import build_model, data_facts, load_data, recovery_plan, stage_seed
@@ -72,6 +72,23 @@ def test_compression_is_real(small: tuple[Finished, Path, TrialPlan]) -> None:
     assert outcome.executed_as == "int8"
     assert outcome.footprint.macs < 0.6 * count_macs(PLAN)
     assert outcome.accuracy > 0.5
+
+
+@pytest.mark.slow
+def test_the_method_s_layers_and_errors_survive_compression(reference: Reference, tmp_path: Path) -> None:
+    """A network of Beats layers trained by local errors is pruned, recovers by the method, and ships int8 kernels."""
+    method = AccumulationPlan(window=4, trigger=1.4, local_error=0.3)
+    plan = replace(
+        PLAN,
+        model=Part(name="cnn", settings=(("beats_layers", 1), ("width", 16))),
+        training=replace(PLAN.training, epochs=2, accumulation=method),
+        compression=(PRUNED, INT8),
+    )
+    outcome = run_trial(plan, tmp_path / "1", reference)
+    assert isinstance(outcome, Finished), outcome
+    assert outcome.executed_as == "int8"
+    for score in outcome.curve:
+        assert any(region.fires < score.micro_batches for region in score.regions)
 
 
 @pytest.mark.slow
