@@ -301,3 +301,30 @@ def test_pooling_first_keeps_its_hands_off_what_others_look_at() -> None:
         before = str(model)
         pool_first(model)
         assert str(model) == before
+
+
+FORMS: dict[str, tuple[type[Optimizer], dict[str, Any]]] = {
+    "sgd": (SGD, {"weight_decay": 0.01}),
+    "momentum": (SGD, {"momentum": 0.9}),
+    "dampened": (SGD, {"momentum": 0.9, "dampening": 0.3, "weight_decay": 0.01}),
+    "nesterov": (SGD, {"momentum": 0.9, "nesterov": True}),
+    "adam": (Adam, {"amsgrad": True}),
+    "adamw": (AdamW, {}),
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
+def test_regions_may_begin_at_different_times(form: tuple[type[Optimizer], dict[str, Any]]) -> None:
+    """A fused optimizer does what the unfused one does where a region is updated before another ever was."""
+    kind, settings = form
+    found = []
+    for fused in (False, True):
+        told = Told([2, 3])
+        optimizer = kind(told.parameters(), lr=0.1, fused=fused, **settings)  # type: ignore[call-arg]  # what every kind of it takes
+        beats = Beats(optimizer, told, window=6, trigger=1.5)
+        for step in range(12):
+            feed(beats, told, [torch.ones(2) * (-1) ** step, torch.arange(3.0)])
+        assert [region.fires for region in beats.regions] == [2, 6]
+        assert optimizer.param_groups[0]["fused"] is fused
+        found.append(weights(told))
+    torch.testing.assert_close(*found)

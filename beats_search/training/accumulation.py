@@ -22,6 +22,7 @@ from beats_search.records.plan import AccumulationPlan
 from beats_search.training.local_error import LocalErrors, Loss, Scale, mixed
 from beats_search.training.ranks import Ranks
 from beats_search.training.regions import find_regions
+from beats_search.training.stepping import step
 from beats_search.training.tallies import Tally
 from beats_search.training.triggers import agreements, due
 from beats_search.training.windows import Gradients, Mode, Window, present, square_norms
@@ -300,7 +301,7 @@ class Beats:
         """Step the optimizer with the gradients that parameters have; those of the network are clipped."""
         if self._clip:
             torch.nn.utils.clip_grad_norm_(fired, self._clip)
-        self._optimizer.step()
+        step(self._optimizer)
         self.updates += 1
 
     def _over_ranks(self, scalars: list[float]) -> list[float]:
