@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from beats_search.compression._conversion import quantize
 from beats_search.compression.channel_pruning import ChannelPruning
-from beats_search.compression.quantization import quantize
 from beats_search.models.cnn import Cnn
 from beats_search.models.mlp import Mlp
 from beats_search.models.resnet import Resnet

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from beats_search.compression._conversion import quantize
 from beats_search.compression.channel_pruning import ChannelPruning
-from beats_search.compression.quantization import quantize
 from beats_search.runtimes.onnxruntime import OnnxRuntime
 from beats_search.tensors.activations import ACTIVATIONS
 from beats_search.tensors.beats_layers import Activation, BeatsConv2d, BeatsLinear

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from beats_search import plugins
+from beats_search.compression._conversion import quantize
 from beats_search.compression._grids import Observer, activation_grid, weight_scale
-from beats_search.compression.quantization import Quantization, quantize
+from beats_search.compression.quantization import Quantization
 from beats_search.records.errors import TrialError
 from beats_search.records.part import Part
 from beats_search.runtimes.onnxruntime import OnnxRuntime

@@ -1,11 +1,14 @@
 """Grids: observed values in, the step that loses least out (smallest mean squared error)."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
-from beats_search.tensors.fake_quant import INT8_MAX, UINT8_MAX, ActivationQuantizer
+from beats_search.tensors.fake_quant import UINT8_MAX, ActivationQuantizer, largest_step
 
 _SHARES = torch.linspace(0.5, 1.0, 26)  # of the observed range; less than that never pays at 8 bits
+_WEIGHT_SHARES = torch.linspace(0.1, 1.0, 46)  # a grid of three values serves most weights best where it clips some
 _SAMPLE = 1 << 16
 
 
@@ -34,24 +37,30 @@ class Observer(nn.Module):
         return values
 
 
-def activation_grid(seen: Observer, *, positive: bool) -> ActivationQuantizer:
-    """Return the grid of 256 steps that holds 0 and rounds the observed values with the least error."""
+def activation_grid(seen: Observer, *, positive: bool, limit: float = math.inf) -> ActivationQuantizer:
+    """Return the grid of 256 steps that holds 0 and rounds the observed values with the least error.
+
+    A step is at most `limit` long.
+    """
     values = torch.cat(seen.samples)
     low = torch.zeros(()) if positive else seen.low
-    span = (seen.high - low).clamp_min(torch.finfo(torch.float32).eps)
+    span = (seen.high - low).clamp_min(torch.finfo(torch.float32).eps).clamp_max(limit * UINT8_MAX)
     best = min((_grid(share * low, share * span) for share in _SHARES), key=lambda grid: _error(grid, values))
     return best.eval()
 
 
-def weight_scale(weight: Tensor) -> Tensor:
+def weight_scale(weight: Tensor, bits: int = 8) -> Tensor:
     """Return the step per output channel, shape (out,), that rounds the weight with the least error."""
-    rows = weight.detach().flatten(1)
+    most, rows = largest_step(bits), weight.detach().flatten(1)
     largest = rows.abs().amax(dim=1, keepdim=True)
-    scales = torch.stack([share * largest / INT8_MAX for share in _SHARES])
-    safe = scales.clamp_min(torch.finfo(torch.float32).tiny)
-    rounded = torch.clamp(torch.round(rows / safe), -INT8_MAX, INT8_MAX) * safe
-    errors = (rounded - rows).square().mean(dim=2, keepdim=True)
-    return scales.gather(0, errors.argmin(dim=0, keepdim=True)).flatten()
+    errors, scales = [], []
+    for share in _WEIGHT_SHARES.tolist():
+        scale = share * largest / most
+        safe = scale.clamp_min(torch.finfo(torch.float32).tiny)
+        rounded = torch.clamp(torch.round(rows / safe), -most, most) * safe
+        errors.append((rounded - rows).square().mean(dim=1))
+        scales.append(scale.flatten())
+    return torch.stack(scales).gather(0, torch.stack(errors).argmin(dim=0, keepdim=True)).flatten()
 
 
 def _grid(low: Tensor, span: Tensor) -> ActivationQuantizer:

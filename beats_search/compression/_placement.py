@@ -5,6 +5,7 @@ with its ReLU, after each addition with its ReLU, after pooling; and not on the 
 that only move values keep the grid of their input.
 """
 
+import math
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,10 +15,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import fx, nn
 
-from beats_search.tensors.fake_quant import is_global_pool
+from beats_search.compression._rewriting import kind
+from beats_search.tensors.fake_quant import UINT8_MAX
 from beats_search.tensors.graph import module_of
+from beats_search.tensors.learned_quant import NormedLayer
 
 _RELUS: Final = frozenset({nn.ReLU, torch.relu, F.relu, "relu", "relu_"})
+_RELU6S: Final = frozenset({F.relu6})
+_SIX: Final = 6.0
 _MOVES: Final = frozenset({
     nn.MaxPool2d, nn.Flatten, nn.Dropout, nn.Dropout2d, nn.Identity, nn.ChannelShuffle,
     torch.flatten, torch.reshape, torch.transpose, torch.permute, torch.chunk, torch.split,
@@ -29,10 +34,14 @@ _MATRIX_DIMENSIONS: Final = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """A grid to be observed after `node`; `positive` grids have their zero point at 0."""
+    """A grid to be observed after `node`; `positive` grids have their zero point at 0.
+
+    `limit` is the largest step: a ReLU6 is fused into its layer only where the grid ends at 6 or before.
+    """
 
     node: fx.Node
-    positive: bool
+    positive: bool = False
+    limit: float = math.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,27 +68,19 @@ def place(model: fx.GraphModule, shapes: Mapping[fx.Node, torch.Size]) -> Placem
             continue
         if node not in zone:
             if any(user in layers for user in node.users):
-                sites[node] = Site(node=node, positive=False)
+                sites[node] = Site(node=node)
         elif (source := _grid_source(node, modules, sites, same_grid)) is not None:
             same_grid[node] = source
         elif _needs_grid(node, modules):
-            sites[node] = Site(node=node, positive=_kind(node, modules) in _RELUS)
+            sites[node] = _site(node, modules)
     return Placement(layers=layers, sites=tuple(sites.values()), same_grid=same_grid)
-
-
-def pools_globally(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
-    """Tell whether a node averages over height and width and keeps both as 1."""
-    if node.target is F.adaptive_avg_pool2d:
-        size = node.args[1] if len(node.args) > 1 else node.kwargs.get("output_size")
-        return size in (1, (1, 1), [1, 1])
-    return is_global_pool(module_of(node, modules))
 
 
 def _is_integer_layer(node: fx.Node, modules: Mapping[str, nn.Module], shapes: Mapping[fx.Node, torch.Size]) -> bool:
     match module_of(node, modules):
-        case nn.Conv2d(padding_mode="zeros"):
+        case nn.Conv2d(padding_mode="zeros") | NormedLayer(layer=nn.Conv2d(padding_mode="zeros")):
             return True
-        case nn.Linear():
+        case nn.Linear() | NormedLayer(layer=nn.Linear()):
             return node in shapes and len(shapes[node]) == _MATRIX_DIMENSIONS
     return False
 
@@ -100,7 +101,7 @@ def _grid_source(
     same_grid: Mapping[fx.Node, fx.Node],
 ) -> fx.Node | None:
     """Return the site whose grid a moving operation keeps, None for all others."""
-    while _kind(node, modules) in _MOVES:
+    while kind(node, modules) in _MOVES:
         node = node.all_input_nodes[0]
         if node in sites:
             return node
@@ -109,16 +110,28 @@ def _grid_source(
     return None
 
 
+def _site(node: fx.Node, modules: Mapping[str, nn.Module]) -> Site:
+    if _rectifies_to_six(node, modules):
+        return Site(node=node, positive=True, limit=_SIX / UINT8_MAX)
+    return Site(node=node, positive=kind(node, modules) in _RELUS)
+
+
+def _rectifies_to_six(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
+    match module_of(node, modules):
+        case nn.Hardtanh(min_val=0.0, max_val=6.0):  # and ReLU6, which is one
+            return True
+    return node.target in _RELU6S
+
+
 def _needs_grid(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
-    if _kind(node, modules) in _MOVES:
+    if kind(node, modules) in _MOVES:
         return False  # moves values that are on no grid
     users = list(node.users)
-    if len(users) == 1 and _kind(users[0], modules) in _RELUS:
+    if len(users) == 1 and (kind(users[0], modules) in _RELUS or _rectifies_to_six(users[0], modules)):
         return False  # the ReLU is fused into this operation
     logits = all(user.op == "output" for user in users)
-    return not (logits and isinstance(module_of(node, modules), nn.Linear))
+    return not (logits and _is_linear(module_of(node, modules)))
 
 
-def _kind(node: fx.Node, modules: Mapping[str, nn.Module]) -> object:
-    module = module_of(node, modules)
-    return node.target if module is None else type(module)
+def _is_linear(module: nn.Module | None) -> bool:
+    return isinstance(module.layer if isinstance(module, NormedLayer) else module, nn.Linear)

@@ -1,6 +1,6 @@
 """Fake quantization: layers that compute in float exactly what an int8 kernel will compute.
 
-Activations are uint8 per tensor, weights int8 per output channel with zero point 0, biases int32
+Activations are uint8 per tensor, weights integers of 2 to 8 bits per output channel with zero point 0, biases int32
 with the scale input scale × weight scale (Jacob et al. 2018, section 2). `for_export` replaces each
 layer by one that says the same in QuantizeLinear and DequantizeLinear nodes, so that a runtime
 fuses them into integer kernels.
@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
 
-INT8_MAX = 127
 UINT8_MAX = 255
 _BIAS_MAX = 2**30  # leaves a bit of the int32 accumulator to the products
 
@@ -50,25 +49,22 @@ class QuantizedWeight(nn.Module):
     bias_steps: Tensor
     bias_scale: Tensor
 
-    def __init__(self, weight: Tensor, bias: Tensor, *, scale: Tensor, input_scale: Tensor) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor, *, scale: Tensor, input_scale: Tensor, bits: int = 8) -> None:
         """Round a float weight (out, …) and bias (out,) to the grids.
 
         A channel whose weights are so small that its bias would overflow gets a larger scale.
         """
         super().__init__()
         scale = torch.maximum(scale, bias.abs() / (input_scale * _BIAS_MAX)).clamp_min(torch.finfo(torch.float32).tiny)
-        per_channel = scale.reshape(-1, *[1] * (weight.dim() - 1))
         bias_scale = (input_scale * scale).clamp_min(torch.finfo(torch.float32).tiny)
-        steps = torch.clamp(torch.round(weight / per_channel), -INT8_MAX, INT8_MAX)
-        self.register_buffer("steps", steps.to(torch.int8))
+        self.register_buffer("steps", rounded_steps(weight, scale, bits))
         self.register_buffer("scale", scale)
         self.register_buffer("bias_steps", torch.round(bias / bias_scale).to(torch.int32))
         self.register_buffer("bias_scale", bias_scale)
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """Return the weight and the bias that the integers stand for."""
-        per_channel = self.scale.reshape(-1, *[1] * (self.steps.dim() - 1))
-        return self.steps.float() * per_channel, self.bias_steps.float() * self.bias_scale
+        return self.steps.float() * per_channel(self.scale, self.steps), self.bias_steps.float() * self.bias_scale
 
 
 @final
@@ -101,6 +97,22 @@ class QuantizedLinear(nn.Module):
         """Return the product of (n, in) with the weight, plus the bias: (n, out)."""
         weight, bias = self.weight()
         return F.linear(values, weight, bias)
+
+
+def rounded_steps(weight: Tensor, scale: Tensor, bits: int) -> Tensor:
+    """Return a weight (out, …) in whole steps of `scale` (out,), int8, on the grid of a bit-width."""
+    most = largest_step(bits)
+    return torch.clamp(torch.round(weight / per_channel(scale, weight)), -most, most).to(torch.int8)
+
+
+def largest_step(bits: int) -> int:
+    """Return the largest integer of a symmetric grid: its opposite must be on it, whichever sign a norm has."""
+    return int(2 ** (bits - 1) - 1)
+
+
+def per_channel(values: Tensor, weight: Tensor) -> Tensor:
+    """Return values of shape (out,) in a shape that fits a weight (out, …)."""
+    return values.reshape(-1, *[1] * (weight.dim() - 1))
 
 
 @final

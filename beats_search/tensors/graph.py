@@ -1,14 +1,17 @@
 """Graph: a module in, the same computation as a graph of named nodes out, batch norms folded in."""
 
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from beats_search.records.errors import TrialError
+
+Layer: TypeAlias = nn.Conv2d | nn.Linear
+Norm: TypeAlias = nn.BatchNorm1d | nn.BatchNorm2d
 
 
 def traced(model: nn.Module) -> fx.GraphModule:
@@ -27,6 +30,14 @@ def fold_batch_norms(model: fx.GraphModule) -> fx.GraphModule:
 
     A layer or a norm that is called more than once stays as it is: what fits one call breaks another.
     """
+    return merge_batch_norms(model, _folded)
+
+
+def merge_batch_norms(model: fx.GraphModule, merged: Callable[[Layer, Norm], nn.Module]) -> fx.GraphModule:
+    """Put what `merged` makes of them in the place of every layer and the batch norm that directly follows, in place.
+
+    A layer or a norm that is called more than once stays as it is: what fits one call breaks another.
+    """
     modules = dict(model.named_modules())
     calls = Counter(node.target for node in model.graph.nodes if node.op == "call_module")
     for node in list(model.graph.nodes):
@@ -35,11 +46,12 @@ def fold_batch_norms(model: fx.GraphModule) -> fx.GraphModule:
             continue
         if max(calls[source.target], calls[node.target]) > 1:
             continue
-        layer, norm = module_of(source, modules), module_of(node, modules)
-        folded = _folded(layer, norm)
-        if folded is not None:
-            model.set_submodule(str(source.target), folded)
-            modules[str(source.target)] = folded
+        pair = _layer_and_norm(module_of(source, modules), module_of(node, modules))
+        if pair is not None:
+            both = merged(*pair)
+            model.delete_submodule(str(node.target))
+            model.set_submodule(str(source.target), both)
+            modules[str(source.target)] = both
             node.replace_all_uses_with(source)
             model.graph.erase_node(node)
     model.delete_all_unused_submodules()
@@ -72,12 +84,18 @@ def _without_identities(model: fx.GraphModule) -> fx.GraphModule:
     return model
 
 
-def _folded(layer: nn.Module | None, norm: nn.Module | None) -> nn.Module | None:
+def _layer_and_norm(layer: nn.Module | None, norm: nn.Module | None) -> tuple[Layer, Norm] | None:
+    if not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) or norm.running_mean is None:
+        return None  # without running statistics a norm depends on the batch
     if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-        return fuse_conv_bn_eval(layer, norm)
-    if isinstance(layer, nn.Linear) and isinstance(norm, nn.BatchNorm1d):
+        return layer, norm
+    return (layer, norm) if isinstance(layer, nn.Linear) and isinstance(norm, nn.BatchNorm1d) else None
+
+
+def _folded(layer: Layer, norm: Norm) -> nn.Module:
+    if isinstance(layer, nn.Linear):
         return fuse_linear_bn_eval(layer, norm)
-    return None
+    return fuse_conv_bn_eval(layer, norm)
 
 
 class _Recorder(fx.Interpreter):
