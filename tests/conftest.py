@@ -47,7 +47,7 @@ def toys_importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", tests)
 
 
-def _untrained(model: nn.Module, _: int) -> nn.Module:
+def _untrained(model: nn.Module, *_: object, **__: object) -> nn.Module:
     return model
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from report_runs import finished, plan, realistic_run, record, run_of
 
 from beats_search.records.outcome import Failed, Stopped
-from beats_search.records.part import Part
+from beats_search.records.part import Part, Setting
 from beats_search.records.plan import AccumulationPlan, AugmentationPlan
 from beats_search.records.run import TrialRecord
 from beats_search.report.answer import AFFORDABLE_LOSS, answer
@@ -55,6 +55,24 @@ def test_an_unknown_technique_reads_as_its_name_and_settings() -> None:
     """A part that the words know nothing of is written with all its settings."""
     part = Part(name="folding", settings=(("depth", 2), ("layers", ("fc1", "fc2"))))
     assert plan_in_words(replace(plan(), compression=(part,))).endswith("; folding depth 2, layers (fc1, fc2)")
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "words"),
+    [
+        ("channel_pruning", {"criterion": "magnitude", "ranking": "per_layer", "steps": 1, "distillation": 0.0}, ""),
+        ("channel_pruning", {"criterion": "taylor", "ranking": "global", "steps": 3}, ", taylor, global, 3 steps"),
+        ("channel_pruning", {"distillation": 0.51234, "temperature": 4.0}, ", distillation 0.512"),
+        ("channel_pruning", {"distillation": 1, "temperature": 2}, ", distillation 1, temperature 2"),
+        ("channel_pruning", {"temperature": 2.0, "recovery_epochs": 3, "round_to": 8}, ""),
+        ("magnitude_pruning", {"scope": "per_layer"}, ""),
+        ("magnitude_pruning", {"scope": "global"}, ", global"),
+    ],
+)
+def test_a_pruning_is_told_by_what_is_unusual_about_it(name: str, settings: dict[str, Setting], words: str) -> None:
+    """How channels are chosen and how the network recovers is named where it is not what goes without saying."""
+    part = Part(name=name, settings=(("ratio", 0.5), *settings.items()))
+    assert plan_in_words(replace(plan(), compression=(part,))).endswith(f"; {name} 50 %{words}")
 
 
 def test_augmentation_and_another_runtime_are_named() -> None:

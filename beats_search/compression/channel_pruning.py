@@ -1,23 +1,26 @@
 """Channel pruning: a trained model in, a physically smaller one out, trained again for some epochs.
 
-The least important channels are removed with everything that depends on them (Fang et al. 2023,
-"DepGraph", by torch-pruning); what remains is an ordinary, narrower network.
+The least important channels are removed with everything that depends on them; what remains is an
+ordinary, narrower network.
 """
 
 import copy
-import fnmatch
 import math
-import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, final
 
 import torch
-import torch_pruning
 from torch import Tensor, nn
 
+from beats_search.compression._coupling import CoupledLayers, coupled_layers, following
+from beats_search.compression._importance import Criterion, channel_scores
+from beats_search.compression._layers import hidden_layers, matching, width_of
+from beats_search.compression._widths import best_channels, cubic_ratios, dealt, kept_channels, rounded_up, weakest
 from beats_search.records.errors import TrialError
 from beats_search.tensors.network import own_name
-from beats_search.tensors.seams import Bench
+from beats_search.tensors.seams import Bench, Distillation
 
 __all__ = ["ChannelPruning"]
 
@@ -27,14 +30,28 @@ __all__ = ["ChannelPruning"]
 class ChannelPruning:
     """Remove a `ratio` of the channels of every layer but the last; `layers` limits it by name.
 
-    Widths are rounded up to a multiple of `round_to`, so a narrow layer may keep all its channels.
+    Widths are rounded up to a multiple of `round_to`, so a narrow layer may keep all its channels; those
+    of grouped convolutions to a multiple of their groups that is no smaller.
+    What goes first: channels of small weights (`magnitude`), those that change the loss least when
+    they go (`taylor`, Molchanov et al. 2019), those with small scales in the batch norms behind them
+    (`batch_norm_scale`, Liu et al. 2017; layers without one keep their width), those most like all
+    others (`fpgm`, He et al. 2019), or any (`random`). With `ranking: global` all layers compete for
+    their channels; widths then depend on the weights, and latency is known only after training.
+
+    In several `steps` the ratio grows to its final value, most of it early (Zhu & Gupta 2017), each
+    step followed by its part of the recovery epochs. During recovery a share `distillation` of the
+    loss is the distance to the softened logits of the dense model (Hinton et al. 2015).
     """
 
     ratio: float
     layers: tuple[str, ...] = ("*",)
     round_to: int = 16
-    criterion: Literal["magnitude", "random"] = "magnitude"
+    criterion: Criterion = "magnitude"
+    ranking: Literal["per_layer", "global"] = "per_layer"
     recovery_epochs: int = 0
+    steps: int = 1
+    distillation: float = 0.0
+    temperature: float = 4.0
 
     def __post_init__(self) -> None:
         """Refuse to remove everything, and other nonsense."""
@@ -46,86 +63,104 @@ class ChannelPruning:
             raise ValueError(f"recovery_epochs needs to be at least 0, got {self.recovery_epochs}")
         if not self.layers:
             raise ValueError("layers needs at least one name or pattern, got none")
+        if self.steps < 1:
+            raise ValueError(f"steps needs to be at least 1, got {self.steps}")
+        if 1 < self.steps > self.recovery_epochs:
+            rule = "steps needs a recovery epoch for each step"
+            raise ValueError(f"{rule}, got steps={self.steps}, recovery_epochs={self.recovery_epochs}")
+        if not 0 <= self.distillation <= 1:
+            raise ValueError(f"distillation needs to be between 0 and 1, got {self.distillation}")
+        if self.distillation and not self.recovery_epochs:
+            rule = "distillation needs at least 1 recovery epoch to take part in"
+            raise ValueError(f"{rule}, got distillation={self.distillation}, recovery_epochs=0")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature needs to be a number above 0, got {self.temperature}")
 
     def apply(self, model: nn.Module, bench: Bench) -> nn.Module:
         """Return the narrower model, recovered; the model itself where no channel is removed.
 
-        Raises ValueError when no layer has a name that `layers` matches.
+        Raises ValueError when no layer has a name that `layers` matches, TrialError when the network
+        cannot be narrowed there, or not by this criterion.
         """
         if not self.ratio:
             return model
-        example = torch.zeros(1, *bench.data.input_shape)
-        keep = self._channels_to_keep(model, example)
-        if not keep:
-            return model
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(bench.seed)
-            pruned = self._pruned(model, example, keep)
-        return bench.fine_tune(pruned, self.recovery_epochs) if self.recovery_epochs else pruned
+        widths = self._widths(model, _example(bench))
+        pruned, owed = model, 0
+        steps = zip(cubic_ratios(self.ratio, self.steps), dealt(self.recovery_epochs, self.steps), strict=True)
+        for number, (ratio, epochs) in enumerate(steps if widths else ()):
+            with _seeded(bench.seed + number), following():
+                narrower = self._narrowed(pruned, widths, ratio, bench)
+            owed += epochs
+            if narrower is not model:  # a first step that rounding undoes leaves its epochs to the next
+                pruned, owed = self._recovered(narrower, model, owed, bench), 0
+        return pruned
 
-    def _channels_to_keep(self, model: nn.Module, example: Tensor) -> dict[str, int]:
-        """Return the new width of every layer that gets narrower, by the layer's name."""
-        layers = _prunable(model, example)
-        chosen = {
-            name: width
-            for name, width in layers.items()
-            if any(fnmatch.fnmatchcase(own_name(name), pattern) for pattern in self.layers)
-        }
-        if not chosen and self.layers != ("*",):
-            rule = f"layers={list(self.layers)} matches no layer that can be pruned"
-            raise ValueError(f"{rule}; there are: {', '.join(own_name(name) for name in layers) or 'none'}")
-        narrowed = {name: self._rounded(width) for name, width in chosen.items()}
-        return {name: width for name, width in narrowed.items() if width < chosen[name]}
+    def _widths(self, model: nn.Module, example: Tensor) -> dict[str, int]:
+        """Return the width of every layer that may get narrower, by the layer's name."""
+        layers = hidden_layers(model, example)
+        return {name: width_of(layers[name]) for name in matching(layers, self.layers)}
 
-    def _rounded(self, width: int) -> int:
-        kept = math.ceil(width * (1 - self.ratio) / self.round_to - 1e-9) * self.round_to
-        return min(width, max(kept, self.round_to))
-
-    def _pruned(self, model: nn.Module, example: Tensor, keep: dict[str, int]) -> nn.Module:
+    def _narrowed(self, model: nn.Module, widths: Mapping[str, int], ratio: float, bench: Bench) -> nn.Module:
+        """Return a copy without a `ratio` of the channels of the dense `widths`; the model where all of them stay."""
         narrower = copy.deepcopy(model).eval().requires_grad_(requires_grad=True)
-        layers = {narrower.get_submodule(name): width for name, width in keep.items()}
-        others = [layer for layer in narrower.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
-        importance = {
-            "magnitude": torch_pruning.importance.GroupMagnitudeImportance(p=2),
-            "random": torch_pruning.importance.RandomImportance(),
-        }[self.criterion]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the library warns of parameters outside of layers, which stay
-            torch_pruning.pruner.BasePruner(
-                narrower,
-                example,
-                importance=importance,
-                pruning_ratio=0.0,
-                pruning_ratio_dict={layer: _share(_width(layer), width) for layer, width in layers.items()},
-                ignored_layers=[layer for layer in others if layer not in layers],
-            ).step()
-        if all(_width(layer) != width for layer, width in layers.items()):
-            names = ", ".join(own_name(name) for name in keep)
+        coupled = coupled_layers(narrower, _example(bench), widths)
+        if not coupled:
+            names = ", ".join(own_name(name) for name in widths)
+            reason = "layers outside of the pattern share their width, or their channels change places on the way"
+            raise TrialError(f"layers: {names} cannot get narrower: {reason}")
+        scores = channel_scores(self.criterion, narrower, coupled, bench.data.train, bench.seed)
+        if not scores:
             raise TrialError(
-                f"layers: {names} cannot get narrower alone: layers outside of the pattern share their width"
+                f"criterion: {self.criterion} needs batch norms with scales behind the layers to be pruned, there are "
+                "none in this network; magnitude, taylor and fpgm do without"
             )
+        scored = [each for each in coupled if each.name in scores]
+        kept = self._kept(scored, scores, widths, ratio)
+        if all(kept[each.name] == each.width for each in scored):
+            return model
+        wanted = _logits_shape(narrower, _example(bench))
+        for each in scored:
+            if kept[each.name] < each.width:
+                each.remove(weakest(scores[each.name], (each.width - kept[each.name]) // each.parts))
+        if (got := _logits_shape(narrower, _example(bench))) != wanted:
+            raise TrialError(f"without the channels that were removed, logits are {got} instead of {wanted}")
+        narrower.zero_grad()
         return narrower
 
+    def _kept(
+        self, coupled: list[CoupledLayers], scores: Mapping[str, Tensor], widths: Mapping[str, int], ratio: float
+    ) -> dict[str, int]:
+        """Return how many channels each set of layers keeps."""
+        multiples = {each.name: math.ceil(self.round_to / each.parts) * each.parts for each in coupled}
+        if self.ranking == "per_layer":
+            wanted = {each.name: kept_channels(widths[each.name], ratio, multiples[each.name]) for each in coupled}
+            return {each.name: min(each.width, wanted[each.name]) for each in coupled}
+        every = {each.name: scores[each.name].repeat(each.parts) for each in coupled}
+        total = sum(widths[each.name] for each in coupled)
+        best = best_channels(every, kept_channels(total, ratio, 1))
+        return {each.name: rounded_up(best[each.name], each.width, multiples[each.name]) for each in coupled}
 
-def _share(width: int, kept: int) -> float:
-    """Return the ratio for which the library, rounding down, keeps exactly `kept` of `width`."""
-    return (width - kept - 0.5) / width
+    def _recovered(self, narrower: nn.Module, dense: nn.Module, epochs: int, bench: Bench) -> nn.Module:
+        if not epochs:
+            return narrower
+        if not self.distillation:
+            return bench.fine_tune(narrower, epochs)
+        teacher = Distillation(teacher=dense, weight=self.distillation, temperature=self.temperature)
+        return bench.fine_tune(narrower, epochs, distillation=teacher)
 
 
-def _prunable(model: nn.Module, example: Tensor) -> dict[str, int]:
-    """Return the width of every convolution and linear layer but the last one that is run."""
-    ran: list[str] = []
-    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)}
-    hooks = [layer.register_forward_hook(lambda *_, name=name: ran.append(name)) for name, layer in layers.items()]
+def _example(bench: Bench) -> Tensor:
+    return torch.zeros(1, *bench.data.input_shape)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed torch's draws on the CPU within, and put the caller's random state back after."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def _logits_shape(model: nn.Module, example: Tensor) -> tuple[int, ...]:
     with torch.inference_mode():
-        model.eval()(example)
-    for hook in hooks:
-        hook.remove()
-    return {name: _width(layers[name]) for name in dict.fromkeys(ran) if name != ran[-1]}
-
-
-def _width(layer: nn.Module) -> int:
-    match layer:
-        case nn.Conv2d(out_channels=width) | nn.Linear(out_features=width):
-            return int(width)
-    raise TypeError(f"a prunable layer is a Conv2d or a Linear, got {type(layer).__name__}")
+        return tuple(model(example).shape)

@@ -9,6 +9,7 @@ from beats_search.records.plan import AccumulationPlan, AugmentationPlan, Traini
 
 _FULL_BITS: Final = 32
 _USUAL_RUNTIME: Final = "onnxruntime"
+_USUAL_TEMPERATURE: Final = 4.0
 _SILENT: Final[Mapping[str, Setting]] = {"activation": "relu", "dropout": 0.0, "beats_layers": 0}
 """Settings of models that go without saying."""
 
@@ -25,7 +26,7 @@ def plan_in_words(plan: TrialPlan) -> str:
         _regularization(plan.training),
         _augmentation(plan.training.augmentation),
         *(technique_in_words(part) for part in plan.compression),
-        f"on {plan.runtime.name}" if plan.runtime.name != _USUAL_RUNTIME else "",
+        runtime_in_words(plan.runtime),
     ]
     return "; ".join(clause for clause in clauses if clause)
 
@@ -64,8 +65,34 @@ def technique_in_words(part: Part) -> str:
         case ("quantization", {"bits": int() as bits}):
             return f"{bits} bits" if bits < _FULL_BITS else ""
         case ("channel_pruning" | "magnitude_pruning", {"ratio": int() | float() as ratio}):
-            return f"{part.name} {100 * ratio:.3g} %" if ratio else ""
+            return _joined(f"{part.name} {100 * ratio:.3g} %", _how_pruned(dict(part.settings))) if ratio else ""
     return part_in_words(part)
+
+
+def runtime_in_words(part: Part) -> str:
+    """Return what is unusual about a runtime, `on torch_eager, cuda, in bf16`; empty for the usual one."""
+    settings = dict(part.settings)
+    device, precision, bits = (settings.get(name) for name in ("device", "precision", "linear_bits"))
+    return _joined(
+        f"on {part.name}" if part.name != _USUAL_RUNTIME else "",
+        str(device) if device not in {None, "cpu"} else "",
+        f"in {precision}" if precision not in {None, "fp32"} else "",
+        "cuda graphs" if settings.get("cuda_graphs") else "",
+        f"linear layers in {bits} bits" if bits not in {None, _FULL_BITS} else "",
+    )
+
+
+def _how_pruned(settings: Mapping[str, Setting]) -> str:
+    """Return what is unusual about a pruning, `taylor, global, 3 steps, distillation 0.5`."""
+    criterion, steps = settings.get("criterion", "magnitude"), settings.get("steps", 1)
+    distillation, temperature = settings.get("distillation", 0), settings.get("temperature", _USUAL_TEMPERATURE)
+    return _joined(
+        str(criterion) if criterion != "magnitude" else "",
+        "global" if "global" in (settings.get("ranking"), settings.get("scope")) else "",
+        f"{steps} steps" if steps != 1 else "",
+        f"distillation {_setting(distillation)}" if distillation else "",
+        f"temperature {_setting(temperature)}" if distillation and temperature != _USUAL_TEMPERATURE else "",
+    )
 
 
 def _training(training: TrainingPlan) -> str:

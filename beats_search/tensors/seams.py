@@ -1,10 +1,11 @@
 """Seams: the protocols between a trial and its parts. One method or two each, so that a fake is easy."""
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from torch import Tensor, nn
 
@@ -33,14 +34,34 @@ class ModelFamily(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bench:
-    """What a technique may use: the data, training for some epochs on a copy, and a seed.
+class Distillation:
+    """A share `weight` of the loss: the distance to the logits of a teacher, softened by a temperature."""
 
-    `fine_tune(model, epochs)` returns a trained copy of the model; its argument stays as it is.
-    """
+    teacher: nn.Module
+    weight: float
+    temperature: float = 4.0
+
+    def __post_init__(self) -> None:
+        """Refuse a share that is none, and a temperature to which nothing can be softened."""
+        if not 0 < self.weight <= 1:
+            raise ValueError(f"the weight of a distillation needs to be above 0 and at most 1, got {self.weight}")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"the temperature of a distillation needs to be above 0, got {self.temperature}")
+
+
+class FineTune(Protocol):
+    """Training again, as a technique may ask for it."""
+
+    def __call__(self, model: nn.Module, epochs: int, /, *, distillation: Distillation | None = None) -> nn.Module:
+        """Return a copy of the model that was trained for some epochs; the arguments stay as they are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """What a technique may use: the data, training for some epochs on a copy, and a seed."""
 
     data: DataBundle
-    fine_tune: Callable[[nn.Module, int], nn.Module]
+    fine_tune: FineTune
     seed: int
 
 
@@ -66,11 +87,17 @@ class Engine(Protocol):
         """Return the logits of all inputs, float in [0, 1] of shape (n, …), computed in large batches."""
 
     def open(self) -> Callable[[], object]:
-        """Load the file into a fresh session and return the call to time: one batch, as configured."""
+        """Load the file into a fresh session and return the call to time: one batch, as configured.
+
+        Where a session cannot be closed again (torch_compile), a few of them are given in turn.
+        """
 
 
 class Runtime(Protocol):
     """A part of `runtimes`."""
+
+    suffix: ClassVar[str]
+    """How the name of its files ends: .onnx or .pt2."""
 
     def deploy(self, model: nn.Module, example: Tensor, path: Path) -> Engine:
         """Export the model to `path` and load it. `example` is one input with its batch dimension."""

@@ -26,13 +26,14 @@ from beats_search.records.errors import DivergedError
 from beats_search.records.outcome import EpochScore
 from beats_search.records.plan import TrainingPlan
 from beats_search.tensors.data import DataBundle, Split, to_float
-from beats_search.tensors.seams import KeepGoing, Pace
+from beats_search.tensors.seams import Distillation, KeepGoing, Pace
 from beats_search.training.accumulation import Beats
 from beats_search.training.accuracy import accuracy
 from beats_search.training.augmentation import augment
 from beats_search.training.averaging import WeightAverage
 from beats_search.training.devices import find_device
-from beats_search.training.local_error import Loss, annealed
+from beats_search.training.distillation import Objective, objective
+from beats_search.training.local_error import annealed
 from beats_search.training.memory import keep_freed_memory
 from beats_search.training.pooling import arrange_as, pool_first
 from beats_search.training.precision import Numerics, find_numerics
@@ -77,7 +78,7 @@ def nowhere(state: TrainingState) -> None:
     """Keep no checkpoint."""
 
 
-def fit(  # noqa: PLR0913 - the three seams are arguments of their own
+def fit(  # noqa: PLR0913 - the three seams and the teacher are arguments of their own
     model: nn.Module,
     data: DataBundle,
     plan: TrainingPlan,
@@ -86,16 +87,18 @@ def fit(  # noqa: PLR0913 - the three seams are arguments of their own
     keep_going: KeepGoing = always,
     pace: Pace = nullcontext,
     checkpoint: Checkpoint = nowhere,
+    distillation: Distillation | None = None,
 ) -> Trained:
     """Return a trained copy of `model`, which maps float inputs in [0, 1] to logits and stays as it is.
 
-    `pace` makes the context of every batch, training and validation. Raises DivergedError when the
-    loss or a logit is not a finite number, ValueError for a device that is not here.
+    `pace` makes the context of every batch, training and validation. With a `distillation` the loss
+    has a part of the distance to a teacher, as it is too for the local errors. Raises DivergedError when
+    the loss or a logit is not a finite number, ValueError for a device that is not here.
     """
     device = find_device(plan.device)
     validation = _on(data.validation, device)
     with _seeded(seed, device) as generator:
-        run = _begin(model, data.train, plan, device, generator, pace)
+        run = _begin(model, data.train, plan, generator, pace, distillation)
         with run.threads.held(), closing(run.beats):
             curve, stopped_at = _train(run, validation, keep_going, checkpoint)
     return Trained(model=_at_home(run.result, model), curve=curve, stopped_at=stopped_at)
@@ -117,7 +120,7 @@ class _Run:
     beats: Beats
     average: WeightAverage | None
     schedule: _Schedule
-    loss: Loss
+    objective: Objective
     numerics: Numerics
     threads: Threads
     generator: Generator
@@ -143,15 +146,22 @@ class _Run:
 
 
 def _begin(
-    model: nn.Module, train: Split, plan: TrainingPlan, device: torch.device, generator: Generator, pace: Pace
+    model: nn.Module,
+    train: Split,
+    plan: TrainingPlan,
+    generator: Generator,
+    pace: Pace,
+    distillation: Distillation | None,
 ) -> _Run:
     keep_freed_memory()
+    device = generator.device
     trainee = deepcopy(model).to(device)
     pool_first(trainee)
     numerics = find_numerics(plan.precision, trainee, (plan.batch_size, *train.inputs.shape[1:]), device)
     trainee = numerics.prepared(trainee)
     parameters = [parameter for parameter in trainee.parameters() if parameter.requires_grad]
     optimizer: Optimizer = make("optimizers", plan.optimizer).make(parameters, plan.lr)
+    plain = partial(functional.cross_entropy, label_smoothing=plan.label_smoothing)
     average = WeightAverage(trainee, plan.ema) if plan.ema else None  # a copy, made before there are hooks to copy
     return _Run(
         model=trainee,
@@ -161,7 +171,7 @@ def _begin(
         beats=_beats(optimizer, trainee, plan),
         average=average,
         schedule=make("schedules", plan.schedule),
-        loss=partial(functional.cross_entropy, label_smoothing=plan.label_smoothing),
+        objective=objective(plain, distillation, numerics, device),
         numerics=numerics,
         threads=Threads(parallel=numerics.parallel),
         generator=generator,
@@ -236,7 +246,7 @@ def _micro_step(run: _Run, inputs: Tensor, labels: Tensor) -> Tensor:
     """Train on one micro-batch; return its loss."""
     images = augment(inputs, run.plan.augmentation, run.generator)
     updates = run.beats.updates
-    loss = run.beats.step(run.numerics.logits(run.model, images), labels, loss=run.loss)
+    loss = run.beats.step(run.numerics.logits(run.model, images), labels, loss=run.objective(images))
     _average(run, updates)
     return loss
 

@@ -4,7 +4,7 @@ Every random draw of a step comes from a seed of its own, derived from the plan'
 """
 
 import hashlib
-from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -18,13 +18,11 @@ from beats_search.records.part import Part
 from beats_search.records.plan import TrainingPlan, TrialPlan
 from beats_search.tensors.data import DataBundle, to_float
 from beats_search.tensors.network import with_preprocess
-from beats_search.tensors.seams import Bench, DataSource, ModelFamily, Runtime, Technique
+from beats_search.tensors.seams import Bench, DataSource, Distillation, FineTune, ModelFamily, Pace, Runtime, Technique
 from beats_search.training.batch_norm import with_batch_norm
 from beats_search.training.fit import fit
 
 _RECOVERY_LR = 0.3
-
-FineTune = Callable[[nn.Module, int], nn.Module]
 
 
 @lru_cache(maxsize=1)
@@ -86,11 +84,12 @@ def compress(model: nn.Module, plan: TrialPlan, data: DataBundle, fine_tune: Fin
     return model.eval()
 
 
-def recovery(plan: TrialPlan, data: DataBundle) -> FineTune:
+def recovery(plan: TrialPlan, data: DataBundle, pace: Pace = nullcontext) -> FineTune:
     """Return the training that a technique may use: the plan's own, shorter, gentler, ending in small steps."""
 
-    def fine_tune(model: nn.Module, epochs: int) -> nn.Module:
-        return fit(model, data, recovery_plan(plan.training, epochs), seed=stage_seed(plan, "recovery")).model
+    def fine_tune(model: nn.Module, epochs: int, /, *, distillation: Distillation | None = None) -> nn.Module:
+        shorter, seed = recovery_plan(plan.training, epochs), stage_seed(plan, "recovery")
+        return fit(model, data, shorter, seed=seed, pace=pace, distillation=distillation).model
 
     return fine_tune
 
