@@ -1,72 +1,107 @@
-"""Probe: a plan in, what its file would weigh and how fast it would run out, without training."""
+"""Probe: a plan in, what its file would weigh and how fast it would run out, without training.
+
+Neither depends on what is learned. So a structure is exported and timed once, and plans that differ
+in their training alone share what was found.
+"""
 
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Hashable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final, final
 
+import torch
 from torch import nn
 
 from beats_search.measuring.footprint import macs, measure_footprint
 from beats_search.measuring.latency import measure_latency
+from beats_search.measuring.quiet import ALONE, QuietWindow
 from beats_search.records.outcome import Footprint, Latency
 from beats_search.records.part import Part
 from beats_search.records.plan import TrialPlan
 from beats_search.tensors.data import DataBundle
 from beats_search.tensors.seams import Engine
+from beats_search.tensors.structure import Known, structure_of, weights_of
 from beats_search.training.devices import find_device
 from beats_search.training.fit import fit
 from beats_search.trial.recipe import build_model, compress, example_of, load_data, runtime_of, stage_seed
 from beats_search.trial.run import Reference
 
-_TIMED_BATCHES = 4
+_TIMED_BATCHES: Final = 4
+_CALIBRATION_IMAGES: Final = 8  # where the ranges of an untrained network end changes neither time nor size
+_MOST_KEPT: Final = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """What can be known before training: weight, latency, kernels, and the seconds of one epoch."""
+    """What can be known before training: weight, latency, kernels, and the seconds of measuring and of one epoch."""
 
     footprint: Footprint
     latency: Latency
     executed_as: str
+    measuring_seconds: float
     epoch_seconds: float
 
 
-def probe(plan: TrialPlan, reference: Reference) -> Probe:
-    """Build, compress and export the untrained candidate and measure its file.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbedFile:
+    """What was found of an exported file, and the seconds that this took."""
 
-    The seconds of an epoch are extrapolated from a few batches on a copy that is thrown away.
+    footprint: Footprint
+    latency: Latency
+    executed_as: str
+    seconds: float
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Probes:
+    """What has been found so far: of files by structure, runtime and reference; of epochs by structure and training."""
+
+    files: Known[ProbedFile] = field(default_factory=lambda: Known(_MOST_KEPT))
+    epoch_seconds: Known[float] = field(default_factory=lambda: Known(_MOST_KEPT))
+
+
+_PROBES: Final = Probes()
+
+
+def probe(plan: TrialPlan, reference: Reference, window: QuietWindow = ALONE, probes: Probes = _PROBES) -> Probe:
+    """Build and compress the untrained candidate; export and measure it unless its like has been measured.
+
+    It is timed when `window` allows it. The seconds of an epoch are extrapolated from a few batches
+    on a copy that is thrown away.
     """
     data = load_data(plan.dataset)
     model = build_model(plan, data)
-    compressed = compress(model, plan, data, _untrained)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "probe.onnx"
-        engine = runtime_of(plan).deploy(compressed, example_of(data), path)
-        return Probe(
-            footprint=measure_footprint(compressed, example_of(data), path),
-            latency=measure_latency(
-                engine.open,
-                reference.open,
-                reference_median_ms=reference.median_ms,
-                seed=stage_seed(plan, "measuring"),
-            ),
-            executed_as=engine.executed_as,
-            epoch_seconds=_epoch_seconds(model, data, plan),
-        )
+    compressed = _compressed(model, plan, data)
+    file = probes.files.found(
+        _file_key(compressed, plan, data, reference), lambda: _measured(compressed, plan, reference, window)
+    )
+    seconds = probes.epoch_seconds.found(
+        _epoch_key(model, plan, data), lambda: _epoch_seconds(model, data, plan, window)
+    )
+    return Probe(
+        footprint=file.footprint,
+        latency=file.latency,
+        executed_as=file.executed_as,
+        measuring_seconds=file.seconds,
+        epoch_seconds=seconds,
+    )
 
 
 def trial_seconds(plan: TrialPlan, found: Probe) -> float:
-    """Return the estimated seconds of a plan's training and of the recoveries of its techniques."""
+    """Return the estimated seconds of a plan's training, of the recoveries of its techniques, and of measuring."""
     recovery = sum(_recovery_epochs(part) for part in plan.compression)
-    return (plan.training.epochs + recovery) * found.epoch_seconds
+    return (plan.training.epochs + recovery) * found.epoch_seconds + found.measuring_seconds
 
 
 def deploy_untrained(plan: TrialPlan, path: Path) -> Engine:
-    """Export the untrained model of a plan to `path`: as fast as the trained one will be."""
+    """Export the untrained model of a plan to `path`, with the ending of its runtime: as fast as the trained one."""
     data = load_data(plan.dataset)
-    compressed = compress(build_model(plan, data), plan, data, _untrained)
-    return runtime_of(plan).deploy(compressed, example_of(data), path)
+    compressed = _compressed(build_model(plan, data), plan, data)
+    runtime = runtime_of(plan)
+    return runtime.deploy(compressed, example_of(data), path.with_suffix(runtime.suffix))
 
 
 def check_device(plan: TrialPlan) -> None:
@@ -80,20 +115,60 @@ def count_macs(plan: TrialPlan) -> int:
     return macs(build_model(plan, data), example_of(data))
 
 
-def _recovery_epochs(part: Part) -> int:
-    epochs = dict(part.settings).get("recovery_epochs", 0)
-    return epochs if isinstance(epochs, int) else 0
+def _compressed(model: nn.Module, plan: TrialPlan, data: DataBundle) -> nn.Module:
+    few = replace(data, train=data.train.first(_CALIBRATION_IMAGES))
+    return compress(model, plan, few, _untrained)
 
 
-def _untrained(model: nn.Module, _: int) -> nn.Module:
+def _untrained(model: nn.Module, *_: object, **__: object) -> nn.Module:
     return model
 
 
-def _epoch_seconds(model: nn.Module, data: DataBundle, plan: TrialPlan) -> float:
+def _file_key(compressed: nn.Module, plan: TrialPlan, data: DataBundle, reference: Reference) -> Hashable | None:
+    """Return all that a file's measures depend on; whole weights are stored in as many bits as their largest needs."""
+    structure = structure_of(compressed)
+    whole = [weight for weight in weights_of(compressed).values() if weight.dtype == torch.int8]
+    widths = tuple(int(weight.short().abs().max()).bit_length() for weight in whole)
+    return None if structure is None else (structure, widths, plan.runtime, data.input_shape, reference)
+
+
+def _measured(compressed: nn.Module, plan: TrialPlan, reference: Reference, window: QuietWindow) -> ProbedFile:
+    example, runtime = example_of(load_data(plan.dataset)), runtime_of(plan)
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        engine = runtime.deploy(compressed, example, Path(folder) / f"probe{runtime.suffix}")
+        with window.measuring():
+            latency = measure_latency(
+                engine.open,
+                reference.open,
+                reference_median_ms=reference.median_ms,
+                seed=stage_seed(plan, "measuring"),
+            )
+        return ProbedFile(
+            footprint=measure_footprint(compressed, example, engine.path),
+            latency=latency,
+            executed_as=engine.executed_as,
+            seconds=time.perf_counter() - began,
+        )
+
+
+def _epoch_key(model: nn.Module, plan: TrialPlan, data: DataBundle) -> Hashable | None:
+    """Return all that an epoch's seconds depend on."""
+    structure = structure_of(model)
+    training = replace(plan.training, epochs=1, lr=1.0, schedule=Part(name="constant"))
+    return None if structure is None else (structure, training, data.input_shape, len(data.train))
+
+
+def _epoch_seconds(model: nn.Module, data: DataBundle, plan: TrialPlan, window: QuietWindow) -> float:
     count = min(len(data.train), _TIMED_BATCHES * plan.training.batch_size)
     few = replace(data, train=data.train.first(count), validation=data.validation.first(1))
     short = replace(plan.training, epochs=1)
-    fit(model, few, short, seed=stage_seed(plan, "training"))  # the first call also loads kernels
+    fit(model, few, short, seed=stage_seed(plan, "training"), pace=window.pace)  # the first call also loads kernels
     began = time.perf_counter()
-    fit(model, few, short, seed=stage_seed(plan, "training"))
+    fit(model, few, short, seed=stage_seed(plan, "training"), pace=window.pace)
     return (time.perf_counter() - began) * len(data.train) / count
+
+
+def _recovery_epochs(part: Part) -> int:
+    epochs = dict(part.settings).get("recovery_epochs", 0)
+    return epochs if isinstance(epochs, int) else 0
