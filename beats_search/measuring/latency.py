@@ -1,45 +1,57 @@
-"""Latency: two callables to open sessions and a clock in, a Latency out. Nothing here knows what is called.
+"""Latency: callables to open sessions and a clock in, a Latency each out. Nothing here knows what is called.
 
 The session is the unit of noise (memory placement), so each block opens a fresh one, warms it up and
-gives one median. Blocks of the candidate and of the reference alternate in random order; the
-interval is a bootstrap over rounds of two blocks (Efron & Tibshirani 1993, chapter 13).
+gives one median. A round times one block of the reference and of every candidate, in random order;
+the ratio and its interval come from the log ratios of the rounds (`noise`), so that whatever slows a
+whole round cancels. A block in which the process had to wait for the processor is timed again.
 """
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from beats_search.measuring.noise import Centre, centre_of, drifts
 from beats_search.records.outcome import Interval, Latency
 
 Call = Callable[[], object]
 OpenSession = Callable[[], Call]
 Clock = Callable[[], float]
 
-_RESAMPLES: Final = 2000
-_LOOK_EVERY: Final = 3  # rounds; looking after each would end on lucky ones
-_TAIL: Final = (2.5, 97.5)
+_LOOK_AGAIN: Final = 1.2  # times as many rounds; looking after each would end on lucky ones
+_WAITED: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Protocol:
     """How long to time.
 
-    Timing ends when the interval's half width is within `half_width` (a share of the ratio) or when
-    `budget_s` is spent, but never before `min_rounds` rounds. A block warms up for `warmup_s` and
-    times for `block_s`, with at least `min_calls` calls each.
+    Timing ends when every interval's half width is within `half_width` (a share of the ratio) or when
+    `budget_s` per candidate is spent, but never before `min_rounds` rounds, and not settled before a
+    quarter of the budget, because a moment does not know how the next ones scatter. A block warms up
+    for `warmup_s` and times for `block_s`, with at least `min_calls` calls each; it is timed up to
+    `attempts` times while the process has to wait in it.
     """
 
     half_width: float = 0.03
     budget_s: float = 1.5
     min_rounds: int = 9
-    block_s: float = 0.02
-    warmup_s: float = 0.01
+    block_s: float = 0.004
+    warmup_s: float = 0.002
     min_calls: int = 3
+    attempts: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clocks:
+    """Two clocks in seconds: one on the wall, and one that stands still while this process does not run."""
+
+    wall: Clock = time.perf_counter
+    processor: Clock = time.process_time
 
 
 def measure_latency(
@@ -49,47 +61,83 @@ def measure_latency(
     reference_median_ms: float | None = None,
     seed: int = 0,
     protocol: Protocol | None = None,
-    clock: Clock = time.perf_counter,
+    clocks: Clocks | None = None,
 ) -> Latency:
     """Time a candidate against a reference and return its latency on the reference's scale.
 
     `reference_median_ms` is the stored median of the reference; without one, the median measured
     here is used. Times are of one call.
     """
-    rules = protocol or Protocol()
+    (latency,) = measure_together(
+        (candidate,),
+        reference,
+        reference_median_ms=reference_median_ms,
+        seed=seed,
+        protocol=protocol,
+        clocks=clocks,
+    )
+    return latency
+
+
+def measure_together(
+    candidates: Sequence[OpenSession],
+    reference: OpenSession,
+    *,
+    reference_median_ms: float | None = None,
+    seed: int = 0,
+    protocol: Protocol | None = None,
+    clocks: Clocks | None = None,
+) -> tuple[Latency, ...]:
+    """Time candidates side by side against one reference and return their latencies, in their order.
+
+    The other arguments are those of `measure_latency`.
+    """
+    rules, clocks = protocol or Protocol(), clocks or Clocks()
     random = np.random.default_rng(seed)
-    rounds: list[tuple[float, float]] = []
-    calls, settled, began = 0, False, clock()
-    while not settled and (len(rounds) < rules.min_rounds or clock() - began < rules.budget_s):
-        blocks = _one_round(candidate, reference, rules, clock, candidate_first=bool(random.integers(2)))
-        rounds.append((blocks[0].median_ms, blocks[1].median_ms))
-        calls += blocks[0].calls
-        if len(rounds) >= rules.min_rounds and len(rounds) % _LOOK_EVERY == 0:
-            settled = _half_width(rounds, seed) <= rules.half_width
-    return _latency(np.array(rounds), reference_median_ms, calls=calls, settled=settled, seed=seed)
+    sessions = (reference, *candidates)
+    rounds: list[list[_Block]] = []
+    budget_s, began = rules.budget_s * len(candidates), clocks.wall()
+    look = rules.min_rounds
+    while len(rounds) < rules.min_rounds or clocks.wall() < began + budget_s:
+        order = random.permutation(len(sessions)).tolist()
+        blocks = {place: _steady_block(sessions[place], rules, clocks) for place in order}
+        rounds.append([blocks[place] for place in range(len(sessions))])
+        if len(rounds) >= look and clocks.wall() >= began + budget_s / 4:
+            if max(_centre(rounds, place).half_width for place in range(1, len(sessions))) <= rules.half_width:
+                break
+            look = math.ceil(_LOOK_AGAIN * len(rounds))
+    return tuple(_latency(rounds, place, reference_median_ms, rules) for place in range(1, len(sessions)))
 
 
 @dataclass(frozen=True, slots=True)
 class _Block:
     median_ms: float
     calls: int
+    waited: float
+
+    @property
+    def disturbed(self) -> bool:
+        return self.waited > _WAITED
 
 
-def _one_round(
-    candidate: OpenSession, reference: OpenSession, rules: Protocol, clock: Clock, *, candidate_first: bool
-) -> tuple[_Block, _Block]:
-    if candidate_first:
-        first = _block(candidate, rules, clock)
-        return first, _block(reference, rules, clock)
-    second = _block(reference, rules, clock)
-    return _block(candidate, rules, clock), second
+def _steady_block(open_session: OpenSession, rules: Protocol, clocks: Clocks) -> _Block:
+    """Return the first block in which the process did not have to wait, else the one with the least waiting."""
+    best = _block(open_session, rules, clocks)
+    for _ in range(rules.attempts - 1):
+        if not best.disturbed:
+            break
+        best = min(best, _block(open_session, rules, clocks), key=lambda block: block.waited)
+    return best
 
 
-def _block(open_session: OpenSession, rules: Protocol, clock: Clock) -> _Block:
+def _block(open_session: OpenSession, rules: Protocol, clocks: Clocks) -> _Block:
     call = open_session()
-    _times(call, rules.warmup_s, rules.min_calls, clock)
-    times = _times(call, rules.block_s, rules.min_calls, clock)
-    return _Block(median_ms=1000 * float(np.median(times)), calls=len(times))
+    _times(call, rules.warmup_s, rules.min_calls, clocks.wall)
+    began, ran = clocks.wall(), clocks.processor()
+    times = _times(call, rules.block_s, rules.min_calls, clocks.wall)
+    ran, spent = clocks.processor() - ran, clocks.wall() - began
+    waited = max(0.0, 1 - ran / spent) if spent > 0 else 0.0
+    return _Block(median_ms=1000 * float(np.median(times)), calls=len(times), waited=waited)
 
 
 def _times(call: Call, seconds: float, min_calls: int, clock: Clock) -> list[float]:
@@ -103,37 +151,29 @@ def _times(call: Call, seconds: float, min_calls: int, clock: Clock) -> list[flo
     return times
 
 
-def _ratio(rounds: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the ratio of medians over the last rounds axis: (…, rounds, 2) to (…)."""
-    medians = np.median(rounds, axis=-2)
-    ratio: NDArray[np.float64] = medians[..., 0] / medians[..., 1]
-    return ratio
+def _medians(rounds: Sequence[Sequence[_Block]], place: int) -> NDArray[np.float64]:
+    return np.array([blocks[place].median_ms for blocks in rounds])
 
 
-def _interval(rounds: NDArray[np.float64], seed: int) -> Interval:
-    picks = np.random.default_rng(seed).integers(len(rounds), size=(_RESAMPLES, len(rounds)))
-    low, high = np.percentile(_ratio(rounds[picks]), _TAIL)
-    return Interval(low=float(low), high=float(high))
-
-
-def _half_width(rounds: list[tuple[float, float]], seed: int) -> float:
-    interval = _interval(np.array(rounds), seed)
-    return math.log(interval.high / interval.low) / 2
+def _centre(rounds: Sequence[Sequence[_Block]], place: int) -> Centre:
+    return centre_of(np.log(_medians(rounds, place) / _medians(rounds, 0)))
 
 
 def _latency(
-    rounds: NDArray[np.float64], reference_median_ms: float | None, *, calls: int, settled: bool, seed: int
+    rounds: Sequence[Sequence[_Block]], place: int, reference_median_ms: float | None, rules: Protocol
 ) -> Latency:
-    ratio, interval = float(_ratio(rounds)), _interval(rounds, seed)
-    raw, own_reference = (float(median) for median in np.median(rounds, axis=0))
-    scale = own_reference if reference_median_ms is None else reference_median_ms
+    centre, reference = _centre(rounds, place), _medians(rounds, 0)
+    scale = float(np.median(reference)) if reference_median_ms is None else reference_median_ms
+    low, ratio, high = (math.exp(end) for end in (centre.low, centre.value, centre.high))
     return Latency(
         median_ms=ratio * scale,
-        interval_ms=Interval(low=interval.low * scale, high=interval.high * scale),
+        interval_ms=Interval(low=low * scale, high=high * scale),
         ratio=ratio,
-        ratio_interval=interval,
-        raw_median_ms=raw,
+        ratio_interval=Interval(low=low, high=high),
+        raw_median_ms=float(np.median(_medians(rounds, place))),
         blocks=len(rounds),
-        calls=calls,
-        settled=settled,
+        calls=sum(blocks[place].calls for blocks in rounds),
+        settled=centre.half_width <= rules.half_width,
+        disturbed_blocks=sum(blocks[at].disturbed for blocks in rounds for at in (0, place)),
+        drifted=drifts(reference),
     )

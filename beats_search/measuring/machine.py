@@ -10,7 +10,7 @@ from typing import Final
 import torch
 
 _LIBRARIES: Final = (
-    "beats-search", "torch", "torchvision", "torch-pruning", "onnx", "onnxscript", "onnxruntime",
+    "beats-search", "torch", "torchvision", "torch-pruning", "onnx", "onnxscript", "onnxruntime", "openvino",
     "optuna", "moocore", "numpy", "scikit-learn",
 )  # fmt: skip
 _INSTRUCTIONS: Final = (

@@ -1,0 +1,54 @@
+"""Retiming: a run whose search has ended in, the latencies of all that may be on its front out, side by side.
+
+A search times each trial in its own minute. At its end, whatever noise may have put on the front or
+kept off it is timed once more, in the same rounds, beside the exported file of the reference.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from beats_search.measuring.latency import OpenSession, Protocol, measure_together
+from beats_search.pareto import undecided_of_run
+from beats_search.records.outcome import Latency
+from beats_search.records.run import REFERENCE, RunRecord, TrialRecord
+from beats_search.trial.recipe import runtime_of, stage_seed
+
+_MOST: Final = 20
+
+ModelOf = Callable[[int], Path]
+"""Returns where the model of a trial is, by its number."""
+
+
+def to_retime(run: RunRecord, model_of: ModelOf) -> tuple[TrialRecord, ...]:
+    """Return the trials that are to be timed once more, beside the reference: the front and its near misses.
+
+    None where all of them have been already, or where the reference's model is gone.
+    """
+    if not model_of(REFERENCE).exists():
+        return ()
+    undecided = undecided_of_run(run.as_searched(), _MOST)
+    chosen = tuple(trial for trial in undecided if trial.number != REFERENCE and model_of(trial.number).exists())
+    return chosen if any(trial.number not in run.first_latency for trial in chosen) else ()
+
+
+def retime(
+    run: RunRecord, trials: Sequence[TrialRecord], model_of: ModelOf, protocol: Protocol | None = None
+) -> Mapping[int, Latency]:
+    """Return the latencies of trials of a run by number, timed in the same rounds as its reference.
+
+    They are on the scale of the latency that the search found for the reference, which keeps it.
+    """
+    ((reference, outcome),) = (pair for pair in run.finished() if pair[0].number == REFERENCE)
+    latencies = measure_together(
+        [_sessions(trial, model_of) for trial in trials],
+        _sessions(reference, model_of),
+        reference_median_ms=outcome.latency.median_ms,
+        seed=stage_seed(reference.plan, "retiming"),
+        protocol=protocol,
+    )
+    return {trial.number: latency for trial, latency in zip(trials, latencies, strict=True)}
+
+
+def _sessions(trial: TrialRecord, model_of: ModelOf) -> OpenSession:
+    return runtime_of(trial.plan).load(model_of(trial.number)).open

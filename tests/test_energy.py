@@ -1,0 +1,130 @@
+"""Energy: counters that wrap, domains that are not counted twice, and machines that have none."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_calls import SPACE, call, write
+from hypothesis import given
+from hypothesis import strategies as st
+from report_runs import finished, record, run_of
+
+from beats_search.measuring.energy import EnergyCounters, find_counters, measure_energy
+from beats_search.records.errors import CommandError
+from beats_search.records.outcome import outcome_from_plain
+from beats_search.records.plain import tagged
+from beats_search.report.front import front_document
+
+RANGE = 262_143_328_850
+
+
+def domain(root: Path, folder: str, name: str, counted: int = 0) -> Path:
+    """Write a domain as the kernel shows it."""
+    path = root / folder
+    path.mkdir()
+    (path / "name").write_text(f"{name}\n")
+    (path / "energy_uj").write_text(f"{counted}\n")
+    (path / "max_energy_range_uj").write_text(f"{RANGE}\n")
+    return path
+
+
+@dataclass
+class Bench:
+    """A machine whose every call takes 2 ms and costs a number of microjoules, and whose counter wraps."""
+
+    package: Path
+    cost_uj: int
+    now: float = 0.0
+
+    def session(self) -> Callable[[], None]:
+        def compute() -> None:
+            self.now += 0.002
+            counter = self.package / "energy_uj"
+            counter.write_text(str((int(counter.read_text()) + self.cost_uj) % (RANGE + 1)))
+
+        return compute
+
+    def clock(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize("counted", [0, RANGE - 1000], ids=["fresh", "about to wrap"])
+def test_energy_of_a_call_is_what_the_counter_says(tmp_path: Path, counted: int) -> None:
+    """What half a second of calls has cost is shared among them, also when the counter starts anew meanwhile."""
+    bench = Bench(package=domain(tmp_path, "intel-rapl:0", "package-0", counted), cost_uj=30_000)
+    assert measure_energy(bench.session, find_counters(tmp_path), clock=bench.clock) == pytest.approx(30.0)
+    assert bench.now >= 0.5
+
+
+def test_a_long_call_is_made_once(tmp_path: Path) -> None:
+    """A call that is longer than the time to measure still gives a value."""
+    bench = Bench(package=domain(tmp_path, "intel-rapl:0", "package-0"), cost_uj=5_000)
+    counters = find_counters(tmp_path)
+    assert measure_energy(bench.session, counters, seconds=0.0, clock=bench.clock) == pytest.approx(5.0)
+
+
+def test_packages_and_memory_count_and_their_parts_do_not(tmp_path: Path) -> None:
+    """Cores are within their package, and the whole system would count the package twice."""
+    names = {"0": "package-0", "0:0": "core", "0:1": "dram", "1": "package-1", "2": "psys"}
+    for place, name in names.items():
+        domain(tmp_path, f"intel-rapl:{place}", name)
+    domain(tmp_path, "intel-rapl-mmio:0", "package-0")
+    (tmp_path / "intel-rapl").mkdir()
+    found = [path.name for path in find_counters(tmp_path).domains]
+    assert found == ["intel-rapl:0", "intel-rapl:0:1", "intel-rapl:1"]
+
+
+@given(before=st.integers(0, RANGE), spent=st.integers(0, RANGE))
+def test_a_counter_that_starts_anew_loses_nothing(
+    tmp_path_factory: pytest.TempPathFactory, before: int, spent: int
+) -> None:
+    """From any reading, up to one range of energy is read back."""
+    counters = EnergyCounters(domains=(domain(tmp_path_factory.mktemp("root"), "intel-rapl:0", "package-0"),))
+    after = (before + spent) % (RANGE + 1)
+    assert counters.spent_mj((before,), (after,)) == pytest.approx(spent / 1000)
+
+
+def test_a_machine_without_counters_is_told(tmp_path: Path) -> None:
+    """The reason and what to do stand in the message."""
+    with pytest.raises(CommandError, match=r"no energy counters in .* take energy_mj out"):
+        find_counters(tmp_path / "nothing")
+
+
+def test_counters_that_may_not_be_read_are_told(tmp_path: Path) -> None:
+    """Who may not read the counters is told how to allow it."""
+    counter = domain(tmp_path, "intel-rapl:0", "package-0") / "energy_uj"
+    counter.unlink()
+    counter.mkdir()  # root may read any file, but not this
+    with pytest.raises(CommandError, match="sudo chmod"):
+        find_counters(tmp_path)
+
+
+@pytest.mark.usefixtures("toys_importable")
+@pytest.mark.parametrize("command", ["run", "check"])
+@pytest.mark.parametrize(
+    "wanted",
+    ["objectives: {accuracy: maximize, energy_mj: minimize}", 'constraints: {energy_mj: "<= 5"}'],
+    ids=["objective", "constraint"],
+)
+def test_a_space_that_needs_energy_is_refused_without_counters(
+    command: str, wanted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything runs the command ends with 2 and says why."""
+    monkeypatch.setattr("beats_search.measuring.energy.find_counters", lambda: find_counters(tmp_path / "nothing"))
+    result = call(command, write(tmp_path, f"{SPACE}{wanted}\n"))
+    assert result.exit_code == 2, result.output
+    assert "no energy counters" in result.output
+    assert not (tmp_path / "reports").exists()
+
+
+def test_energy_is_a_value_like_others() -> None:
+    """It survives being written, it is in front.json where it was measured, and nowhere else."""
+    frugal = replace(finished(), energy_mj=1.5)
+    assert outcome_from_plain(tagged(frugal)) == frugal
+    assert frugal.value("energy_mj") == 1.5
+    run = run_of(record(0, finished(accuracy=0.99)), record(1, replace(frugal, accuracy=1.0)))
+    document: Any = front_document(run)
+    assert [member["values"]["energy_mj"] for member in document["front"]] == [1.5]
+    assert ["energy_mj" in member["values"] for member in document["baselines"]] == [False]

@@ -1,0 +1,211 @@
+"""The quiet window, with real processes: who measures does so alone, soon, and whatever happens to others."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from multiprocessing.sharedctypes import Synchronized
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from beats_search.measuring.quiet import QuietWindow
+from beats_search.records.outcome import Finished
+from beats_search.records.part import Part
+from beats_search.records.plan import TrainingPlan, TrialPlan
+from beats_search.trial.probe import deploy_untrained
+from beats_search.trial.run import Instruments, Reference, run_trial
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no shared locks")
+
+_SPAWN = multiprocessing.get_context("spawn")
+_PATIENCE_S = 30.0
+_BATCH_S = 0.02
+
+
+def train(folder: Path, begun: "Synchronized[int]") -> None:
+    """Compute batches without a pause, counting each as it begins, until somebody ends the process."""
+    window = QuietWindow(folder=folder)
+    while True:
+        with window.pace():
+            begun.value += 1
+            time.sleep(_BATCH_S)
+
+
+def hold(folder: Path, act: str, held: Event) -> None:
+    """Hold the window in one way or the other, and never let go."""
+    window = QuietWindow(folder=folder)
+    with window.measuring() if act == "measuring" else window.pace():
+        held.set()
+        time.sleep(3600)
+
+
+@contextmanager
+def processes(*starts: tuple[Callable[..., None], tuple[object, ...]]) -> Iterator[list[int]]:
+    """Run functions in processes of their own, and end them."""
+    started = [_SPAWN.Process(target=act, args=arguments, daemon=True) for act, arguments in starts]
+    for process in started:
+        process.start()
+    try:
+        yield [process.pid for process in started if process.pid is not None]
+    finally:
+        for process in started:
+            process.kill()
+            process.join()
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    end = time.monotonic() + _PATIENCE_S
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+def after_a_batch_each(counts: list["Synchronized[int]"]) -> list[int]:
+    """Wait until every worker has begun one more batch, and return how many each has begun."""
+    earlier = [count.value for count in counts]
+    until(lambda: all(count.value > before for count, before in zip(counts, earlier, strict=True)))
+    return [count.value for count in counts]
+
+
+def acquired(window: QuietWindow, act: str, patience_s: float) -> bool:
+    """Tell whether the window can be had, in one way or the other, within some time."""
+    had = threading.Event()
+
+    def take() -> None:
+        with window.measuring() if act == "measuring" else window.pace():
+            had.set()
+
+    threading.Thread(target=take, daemon=True).start()
+    return had.wait(patience_s)
+
+
+@pytest.mark.slow
+def test_a_measurer_waits_for_no_more_than_the_batches_that_run(tmp_path: Path) -> None:
+    """Two workers that loop without a pause begin at most two batches each after the request, none while it holds."""
+    window = QuietWindow(folder=tmp_path)
+    counts = [_SPAWN.Value("i", 0) for _ in range(2)]
+    with processes(*((train, (tmp_path, count)) for count in counts)):
+        for _ in range(5):
+            requested = after_a_batch_each(counts)
+            with window.measuring():
+                held = [count.value for count in counts]
+                time.sleep(3 * _BATCH_S)
+                assert [count.value for count in counts] == held
+            assert all(now - then <= 2 for now, then in zip(held, requested, strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("act", ["pace", "measuring"])
+def test_a_killed_holder_lets_go(tmp_path: Path, act: str) -> None:
+    """After kill -9 of who holds the window, others get it."""
+    held = _SPAWN.Event()
+    with processes((hold, (tmp_path, act, held))) as (holder,):
+        assert held.wait(_PATIENCE_S)
+        assert not acquired(QuietWindow(folder=tmp_path), "measuring", 0.1)
+        os.kill(holder, signal.SIGKILL)
+        assert acquired(QuietWindow(folder=tmp_path), "measuring", _PATIENCE_S)
+
+
+def test_two_measurers_exclude_one_another(tmp_path: Path) -> None:
+    """While one measures no other does, not even a thread of the same process."""
+    window = QuietWindow(folder=tmp_path)
+    with window.measuring():
+        assert not acquired(window, "measuring", 0.05)
+    assert acquired(window, "measuring", _PATIENCE_S)
+
+
+def test_batches_run_side_by_side(tmp_path: Path) -> None:
+    """Workers do not wait for one another, and none begins a batch while somebody measures."""
+    window = QuietWindow(folder=tmp_path)
+    with window.pace():
+        assert acquired(window, "pace", _PATIENCE_S)
+    with window.measuring():
+        assert not acquired(window, "pace", 0.05)
+
+
+def test_a_measurer_that_waits_comes_before_the_next_batch(tmp_path: Path) -> None:
+    """While a batch still runs, who waits to measure keeps further batches from beginning."""
+    window = QuietWindow(folder=tmp_path)
+    with window.pace():
+        assert not acquired(window, "measuring", 0.05)
+        assert not acquired(window, "pace", 0.05)
+    assert acquired(window, "pace", _PATIENCE_S)
+
+
+def test_an_error_lets_go(tmp_path: Path) -> None:
+    """An exception in a batch or in a measurement ends its hold."""
+    window = QuietWindow(folder=tmp_path)
+    for act in (window.pace, window.measuring):
+        with pytest.raises(ValueError, match="on purpose"), act():
+            raise ValueError("on purpose")
+    assert acquired(window, "measuring", _PATIENCE_S)
+
+
+def test_alone_nobody_waits() -> None:
+    """Without a folder both acts are free."""
+    window = QuietWindow()
+    with window.measuring(), window.pace():
+        assert acquired(window, "measuring", _PATIENCE_S)
+
+
+def test_a_batch_costs_little(tmp_path: Path) -> None:
+    """Taking and letting go of the window takes far less than a batch."""
+    window = QuietWindow(folder=tmp_path)
+    costs = []
+    for _ in range(5):
+        began = time.perf_counter()
+        for _ in range(100):
+            with window.pace():
+                pass
+        costs.append((time.perf_counter() - began) / 100)
+    assert min(costs) < 0.0005
+
+
+class Watched(QuietWindow):
+    """A window in which nobody waits, and that remembers who came."""
+
+    came: ClassVar[list[str]] = []
+
+    @contextmanager
+    def pace(self) -> Iterator[None]:
+        """Note a batch."""
+        self.came.append("batch")
+        yield
+
+    @contextmanager
+    def measuring(self) -> Iterator[None]:
+        """Note a measurement, and its end."""
+        self.came.append("measuring")
+        yield
+        self.came.append("measured")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("toys_importable")
+def test_a_trial_computes_and_measures_through_the_window(tmp_path: Path) -> None:
+    """Every batch of training, validation and recovery passes the window, and the timing has it alone."""
+    pruning = Part(name="channel_pruning", settings=(("ratio", 0.5), ("round_to", 8), ("recovery_epochs", 1)))
+    plan = TrialPlan(
+        dataset=Part(name="toys:stripes"),
+        model=Part(name="toys:net", settings=(("width", 16),)),
+        training=TrainingPlan(epochs=1, batch_size=20),
+    )
+    engine = deploy_untrained(plan, tmp_path / "reference.onnx")
+    Watched.came.clear()
+    instruments = Instruments(window=Watched())
+    compressed = replace(plan, compression=(pruning,))
+    outcome = run_trial(compressed, tmp_path / "models" / "1", Reference(open=engine.open), instruments=instruments)
+    assert isinstance(outcome, Finished), outcome
+    assert Watched.came[-2:] == ["measuring", "measured"]
+    batches = Watched.came[:-2]
+    assert set(batches) == {"batch"}
+    assert len(batches) >= 2 * (80 // 20 + 1)  # two trainings of 80 inputs, each with a validation
