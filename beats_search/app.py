@@ -7,32 +7,34 @@ import contextlib
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from beats_search import plugins
 from beats_search.records.errors import BeatsError, CommandError, NothingFinishedError, SearchEndedError
-from beats_search.records.event import Ended, Event, Notify
+from beats_search.records.event import Ended, Event, Notify, Retiming
 from beats_search.records.outcome import Finished, TrialOutcome
 from beats_search.records.plan import TrialPlan
 from beats_search.records.run import REFERENCE, RunRecord
 from beats_search.search.folder import check_folder, check_same_run, clear_folder, model_file, study_file, tidy_folder
 
 if TYPE_CHECKING:
+    from beats_search.measuring.energy import EnergyCounters
+    from beats_search.measuring.quiet import QuietWindow
     from beats_search.report.tables import FrontRow
     from beats_search.search.ledger import Ledger
     from beats_search.search.replay import ReplayRow
     from beats_search.space.knobs import SearchSpace
     from beats_search.trial.probe import Probe
     from beats_search.trial.recipe import DataFacts
-    from beats_search.trial.run import Reference
+    from beats_search.trial.run import Instruments, Reference
 
 Watch: TypeAlias = Callable[[Event, RunRecord], None]
 """Called with each event of a search and the run as it stands after it."""
 
-_REFERENCE_MARGIN: Final = 1.1
 _PAGE_EVERY_S: Final = 30.0
 
 
@@ -88,8 +90,11 @@ def run(request: RunRequest, watch: Watch = lambda _event, _record: None) -> Run
 
     Raises a BeatsError; after NothingFinishedError and SearchEndedError, what had finished is reported.
     """
+    from beats_search.measuring.quiet import QuietWindow
+    from beats_search.pareto import worst_corner
     from beats_search.search.domain import domain_of
     from beats_search.search.study import Ending, Problem, search
+    from beats_search.trial.run import Instruments
 
     space = read(request.space, request.changes)
     folder = request.out or Path("reports") / space.name
@@ -98,13 +103,17 @@ def run(request: RunRequest, watch: Watch = lambda _event, _record: None) -> Run
         if request.fresh:
             clear_folder(folder)
         with _open_ledger(space, folder, reference, data) as ledger:
+            tools = Instruments(window=QuietWindow(folder=folder), counters=_counters(space))
             problem = Problem(
                 domain=domain_of(space),
-                run_trial=_trials_of(ledger, folder, paired),
-                reference_point=_reference_point(space, data),
+                run_trial=_trials_of(ledger, folder, paired, tools),
+                reference_point=partial(worst_corner, space.objectives, data.majority_share),
             )
+            notify = _saving(ledger, folder, watch)
             try:
-                ending = search(problem, ledger, space.search, _saving(ledger, folder, watch))
+                ending = search(problem, ledger, space.search, notify)
+                if ending is not Ending.INTERRUPTED and not _timed_once_more(ledger, folder, tools.window, notify):
+                    ending = Ending.INTERRUPTED
             except (NothingFinishedError, SearchEndedError) as error:
                 with contextlib.suppress(BeatsError, OSError):
                     _conclude(ledger, folder)
@@ -182,29 +191,9 @@ def report(folders: Sequence[Path], out: Path | None = None) -> Path:
 
 def export(folder: Path, number: int, to: Path) -> tuple[Path, ...]:
     """Copy a finished trial's model and card to a folder, beside a script that runs it; return the files."""
-    from beats_search.report.cards import card
-    from beats_search.report.script import run_script
+    from beats_search.report.export import export_trial
 
-    record = read_record(folder)
-    finished = {trial.number: (trial, outcome) for trial, outcome in record.finished()}
-    if number not in finished:
-        these = ", ".join(str(known) for known in sorted(finished)) or "none"
-        raise CommandError(f"trial {number} has not finished; these have: {these}")
-    model = model_file(folder, number)
-    if not model.exists():
-        raise CommandError(f"{model} is gone; run the same plan again with --fresh to make it")
-    contents = {
-        to / "model.onnx": model.read_bytes(),
-        to / "card.json": json.dumps(dict(card(record, *finished[number])), indent=2).encode(),
-        to / "run.py": run_script(record).encode(),
-    }
-    taken = [str(path) for path, content in contents.items() if path.exists() and path.read_bytes() != content]
-    if taken:
-        raise CommandError(f"export would overwrite {', '.join(taken)}; --to names another folder")
-    to.mkdir(parents=True, exist_ok=True)
-    for path, content in contents.items():
-        path.write_bytes(content)
-    return tuple(contents)
+    return export_trial(read_record(folder), number, model_file(folder, number), to)
 
 
 def replay(folder: Path, samplers: Sequence[str]) -> tuple["ReplayRow", ...]:
@@ -251,7 +240,8 @@ def read_record(folder: Path) -> RunRecord:
 def _first_look(space: "SearchSpace") -> "Iterator[tuple[TrialPlan, Reference, DataFacts]]":
     """Yield the reference's plan, its untrained file for all latencies to be paired with, and its data's facts.
 
-    Raises CommandError when the data cannot be loaded or the reference cannot be built and exported.
+    Raises CommandError when the data cannot be loaded, the reference cannot be built and exported, or a
+    value that counts cannot be measured on this machine.
     """
     from beats_search.space.draw import reference_plan
     from beats_search.trial.probe import check_device, count_macs, deploy_untrained
@@ -260,15 +250,24 @@ def _first_look(space: "SearchSpace") -> "Iterator[tuple[TrialPlan, Reference, D
 
     with tempfile.TemporaryDirectory(prefix="beats-search-") as aside:
         try:
+            _counters(space)
             reference = reference_plan(space, count_macs)
             data = data_facts(reference.dataset)
             check_device(reference)
-            engine = deploy_untrained(reference, Path(aside) / "reference.onnx")
+            engine = deploy_untrained(reference, Path(aside) / "reference")
         except BeatsError as error:
             raise CommandError(f"{space.file}: {error}") from error
         except (Exception, SystemExit) as error:  # data and models may be the user's code, which may raise anything
             raise CommandError(f"{space.file}: the reference: {_first_line(error)}") from error
         yield reference, Reference(open=engine.open), data
+
+
+def _counters(space: "SearchSpace") -> "EnergyCounters | None":
+    """Return the machine's energy counters where a space asks for energy; CommandError where there are none."""
+    from beats_search.measuring.energy import find_counters
+
+    counting = [goal.name for goal in space.objectives] + [limit.name for limit in space.constraints]
+    return find_counters() if "energy_mj" in counting else None
 
 
 def _open_ledger(space: "SearchSpace", folder: Path, reference: TrialPlan, data: "DataFacts") -> "Ledger":
@@ -311,26 +310,18 @@ def _open_ledger(space: "SearchSpace", folder: Path, reference: TrialPlan, data:
     return ledger
 
 
-def _trials_of(ledger: "Ledger", folder: Path, paired: "Reference") -> Callable[[int, TrialPlan], TrialOutcome]:
+def _trials_of(
+    ledger: "Ledger", folder: Path, paired: "Reference", tools: "Instruments"
+) -> Callable[[int, TrialPlan], TrialOutcome]:
     """Return what runs a trial in a folder, its latency on the scale of trial 0 as soon as that has finished."""
     from beats_search.trial.run import run_trial
 
     def run_number(number: int, plan: TrialPlan) -> TrialOutcome:
         known = ledger.account.records.get(REFERENCE)
         median = known.outcome.latency.median_ms if known and isinstance(known.outcome, Finished) else None
-        return run_trial(plan, model_file(folder, number).parent, replace(paired, median_ms=median))
+        return run_trial(plan, model_file(folder, number).parent, replace(paired, median_ms=median), instruments=tools)
 
     return run_number
-
-
-def _reference_point(space: "SearchSpace", data: "DataFacts") -> Callable[[Finished], Mapping[str, float]]:
-    """Return what makes the worst corner of the hypervolume: guessing, and a little more than the reference costs."""
-
-    def corner(reference: Finished) -> Mapping[str, float]:
-        costs = {goal.name: _REFERENCE_MARGIN * reference.value(goal.name) for goal in space.objectives}
-        return costs | {"accuracy": data.majority_share}
-
-    return corner
 
 
 def _saving(ledger: "Ledger", folder: Path, watch: Watch) -> Notify:
@@ -350,6 +341,22 @@ def _saving(ledger: "Ledger", folder: Path, watch: Watch) -> Notify:
         watch(event, record)
 
     return note
+
+
+def _timed_once_more(ledger: "Ledger", folder: Path, window: "QuietWindow", notify: Notify) -> bool:
+    """Time what may be on the front side by side and note it; tell whether that was not interrupted."""
+    from beats_search.trial.retiming import retime, to_retime
+
+    record, model_of = ledger.run_record(), partial(model_file, folder)
+    trials = to_retime(record, model_of)
+    try:
+        if trials:
+            notify(Retiming(count=len(trials)))
+            with window.measuring():
+                ledger.set_final_latencies(retime(record, trials, model_of))
+    except KeyboardInterrupt:
+        return False
+    return True
 
 
 def _conclude(ledger: "Ledger", folder: Path) -> RunRecord:
@@ -373,13 +380,11 @@ def _conclude(ledger: "Ledger", folder: Path) -> RunRecord:
 def _candidate(plan: TrialPlan, paired: "Reference") -> Candidate:
     from beats_search.trial.probe import probe, trial_seconds
 
-    began = time.perf_counter()
     try:
         found = probe(plan, paired)
     except Exception as error:  # noqa: BLE001 - a candidate may be the user's code, which may raise anything
         return Candidate(plan=plan, probe=None, problem=_first_line(error), seconds=0.0)
-    overhead = time.perf_counter() - began
-    return Candidate(plan=plan, probe=found, problem="", seconds=overhead + trial_seconds(plan, found))
+    return Candidate(plan=plan, probe=found, problem="", seconds=trial_seconds(plan, found))
 
 
 def _first_line(error: BaseException) -> str:

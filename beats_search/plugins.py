@@ -34,6 +34,9 @@ SHELVES: Final[Mapping[str, str]] = {
 }
 """Shelf names and where their parts are."""
 
+EXTRAS: Final = frozenset({"openvino"})
+"""Extras of this package that bring what a part needs, each named after its library."""
+
 _ACTS: Final[Mapping[str, tuple[str, int]]] = {"datasets": ("load", 0), "models": ("build", 2)}
 """Shelves that take `module:name`: the method, and how many leading arguments the function gets."""
 
@@ -70,7 +73,8 @@ def settings_class(shelf: str, name: str) -> type[Any]:
         if name in _entry_points(shelf):
             return _entry_points(shelf)[name].load()  # type: ignore[no-any-return]  # an entry point is untyped
     except ModuleNotFoundError as error:
-        raise MissingExtraError(f"{singular(shelf)} {name!r} needs {error.name!r}: pip install {error.name}") from error
+        wanted = f"'beats-search[{error.name}]'" if error.name in EXTRAS else error.name
+        raise MissingExtraError(f"{singular(shelf)} {name!r} needs {error.name!r}: pip install {wanted}") from error
     raise UnknownPartError(_unknown(shelf, name))
 
 
@@ -85,10 +89,8 @@ def summary(shelf: str, name: str) -> str:
 
 
 def all_parts() -> tuple[PartLine, ...]:
-    """Return every part of every shelf."""
-    return tuple(
-        PartLine(shelf=shelf, name=name, summary=summary(shelf, name)) for shelf in SHELVES for name in names(shelf)
-    )
+    """Return every part of every shelf; of one whose library is not installed, how to install it."""
+    return tuple(_line(shelf, name) for shelf in SHELVES for name in names(shelf))
 
 
 def search_first_in(folder: Path) -> None:
@@ -108,6 +110,14 @@ def did_you_mean(word: str, allowed: tuple[str, ...]) -> str:
 def singular(shelf: str) -> str:
     """Return the word for one part of a shelf, as users read it."""
     return {"datasets": "data set", "compression": "technique"}.get(shelf, shelf.removesuffix("s"))
+
+
+def _line(shelf: str, name: str) -> PartLine:
+    try:
+        text = summary(shelf, name)
+    except MissingExtraError as error:
+        text = str(error)
+    return PartLine(shelf=shelf, name=name, summary=text)
 
 
 def _unknown(shelf: str, name: str) -> str:

@@ -10,10 +10,10 @@ from rich.live import Live
 from rich.text import Text
 
 from beats_search.cli.tables import Terminal, front_table
-from beats_search.records.event import Began, Ended, Event, Reclaimed, Repeated
+from beats_search.records.event import Began, Ended, Event, Reclaimed, Repeated, Retiming
 from beats_search.records.outcome import Failed, Finished, Stopped
 from beats_search.records.run import RunRecord, TrialRecord
-from beats_search.report.measures import duration
+from beats_search.report.measures import duration, plural
 
 if TYPE_CHECKING:
     from beats_search.app import Watch
@@ -62,7 +62,7 @@ class Picture:
             self._before = record.seconds  # of earlier sittings
         self._record = record
         self._ran += isinstance(event, Ended)
-        if isinstance(event, Began):
+        if isinstance(event, Began | Retiming):
             self._doing = _line(event)
 
     def render(self) -> RenderableType:
@@ -99,6 +99,8 @@ def _line(event: Event) -> str:
             return f"trial {number} repeats trial {known} and is answered from it"
         case Reclaimed(number=number):
             return f"trial {number} was cut off; its plan is tried again"
+        case Retiming(count=count):
+            return f"timing {plural(count, 'model')} once more, side by side with the reference"
 
 
 def _ended(record: TrialRecord) -> str:

@@ -33,6 +33,8 @@ def front_table(rows: Sequence["FrontRow"]) -> Table:
     """Return the values of a front's members as a table."""
     table = _table("trial", "accuracy", "test", "latency ms", "faster", "size kB")
     table.add_column("runs as", no_wrap=True)
+    if any(row.ties for row in rows):
+        table.add_column("as fast as", no_wrap=True)
     for row in rows:
         table.add_row(
             str(row.trial),
@@ -42,6 +44,7 @@ def front_table(rows: Sequence["FrontRow"]) -> Table:
             "–" if row.speedup is None else f"{row.speedup:.1f}×",
             f"{row.size_kb:.1f}",
             row.executed_as,
+            *([", ".join(map(str, row.ties))] if row.ties else []),
         )
     return table
 
@@ -56,7 +59,8 @@ def print_result(result: "RunResult") -> None:
     console.print(escape(answer(result.record).text), style="bold", highlight=False)
     _print_rows(console, result.record, front_rows(result.record))
     console.print(f"\npage    {result.folder / 'report.html'}", highlight=False, soft_wrap=True)
-    console.print(f"models  {result.folder / 'models'}/<trial>/model.onnx", highlight=False, soft_wrap=True)
+    files = sorted({outcome.model_file for _, outcome in result.record.finished()})
+    console.print(f"models  {result.folder / 'models'}/<trial>/{' or '.join(files)}", highlight=False, soft_wrap=True)
 
 
 def print_front(record: "RunRecord", rows: Sequence["FrontRow"]) -> None:
@@ -113,11 +117,15 @@ def print_parts(lines: Sequence["PartLine"]) -> None:
 
 
 def _print_rows(console: Console, record: "RunRecord", rows: Sequence["FrontRow"]) -> None:
+    from beats_search.report.timing import retiming_in_words
+
     finished = len(record.finished())
     counts = f"{len(record.trials)} trials, {finished} finished, {len(rows)} on the front"
     console.print(f"{escape(record.name)}: {counts}", highlight=False)
     if rows:
         console.print(front_table(rows))
+        if retimed := retiming_in_words(record):
+            console.print(f"\n{retimed}", highlight=False)
         console.print(_plans([(str(row.trial), row.plan) for row in rows]))
 
 

@@ -38,6 +38,13 @@ class Reclaimed:
     number: int
 
 
-Event: TypeAlias = Began | Ended | Repeated | Reclaimed
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retiming:
+    """The search has ended, and `count` models are timed once more beside the reference."""
+
+    count: int
+
+
+Event: TypeAlias = Began | Ended | Repeated | Reclaimed | Retiming
 Notify: TypeAlias = Callable[[Event], None]
 """Called with each event, in the process that searches."""

@@ -13,6 +13,7 @@ DIRECTIONS: Final[Mapping[str, Direction]] = {
     "latency_ms": "minimize",
     "size_kb": "minimize",
     "macs": "minimize",
+    "energy_mj": "minimize",
 }
 
 

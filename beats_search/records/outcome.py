@@ -3,11 +3,14 @@
 Accuracies and shares are 0…1, times are in the unit that the name says, intervals hold 95 %.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from beats_search.records.plain import Plain, from_tagged
+
+_OFTEN: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +66,8 @@ class Latency:
     `ratio` is candidate / reference; `median_ms` is that ratio times the stored median of the
     reference, so that all trials of a run are on one scale. `raw_median_ms` is the candidate's own
     median. `settled` is False when the time budget was spent before the interval was narrow enough.
+    `blocks` counts those of the candidate, and the reference has as many; in `disturbed_blocks` of both
+    the process had to wait for the processor. `drifted` says that the reference's time had a trend.
     """
 
     median_ms: float
@@ -73,6 +78,13 @@ class Latency:
     blocks: int
     calls: int
     settled: bool
+    disturbed_blocks: int = 0
+    drifted: bool = False
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether more than a tenth of all blocks were disturbed."""
+        return self.disturbed_blocks > _OFTEN * 2 * self.blocks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +98,10 @@ class Footprint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """A trial that went all the way. Everything here was measured on the exported file."""
+    """A trial that went all the way. Everything here was measured on the exported file, `model_file` in its folder.
+
+    `energy_mj` is the processor's energy for one call; None where it does not count and was not measured.
+    """
 
     accuracy: float
     accuracy_interval: Interval
@@ -96,14 +111,17 @@ class Finished:
     sha256: str
     curve: tuple[EpochScore, ...]
     stage_seconds: Mapping[str, float]
+    model_file: str = "model.onnx"
+    energy_mj: float | None = None
 
     def value(self, objective: str) -> float:
-        """Return the measured value of an objective by its name; KeyError for an unknown name."""
+        """Return the measured value of an objective by its name, NaN without one; KeyError for an unknown name."""
         return {
             "accuracy": self.accuracy,
             "latency_ms": self.latency.median_ms,
             "size_kb": self.footprint.size_kb,
             "macs": float(self.footprint.macs),
+            "energy_mj": math.nan if self.energy_mj is None else self.energy_mj,
         }[objective]
 
     def interval(self, objective: str) -> Interval:

@@ -1,12 +1,12 @@
 """A run as a whole: its trials with their outcomes, and what is needed to judge them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from beats_search.records.column import Column
 from beats_search.records.objective import Constraint, Objective
-from beats_search.records.outcome import Finished, TrialOutcome
+from beats_search.records.outcome import Finished, Latency, TrialOutcome
 from beats_search.records.part import Scalar
 from beats_search.records.plan import TrialPlan
 
@@ -40,6 +40,8 @@ class RunRecord:
     `reference_point` holds the worst corner of the hypervolume by objective name, in objective
     units; `test_accuracy` is known for the front and the reference only, by trial number.
     `duplicates` counts proposals that repeated a known plan and were answered from it.
+    `first_latency` is what the search had measured of the trials that were timed once more at its end,
+    by number; the latency in their outcomes is the one of that second timing.
     """
 
     name: str
@@ -55,11 +57,17 @@ class RunRecord:
     input_shape: tuple[int, ...]
     columns: tuple[Column, ...] = ()
     test_accuracy: Mapping[int, float] = field(default_factory=dict)
+    first_latency: Mapping[int, Latency] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
         """Search time spent so far."""
         return max((trial.began_s + trial.seconds for trial in self.trials), default=0.0)
+
+    def as_searched(self) -> "RunRecord":
+        """Return the run with the latencies that the search knew."""
+        trials = tuple(with_latency(trial, self.first_latency.get(trial.number)) for trial in self.trials)
+        return replace(self, trials=trials, first_latency={})
 
     def feasible(self) -> tuple[tuple[TrialRecord, Finished], ...]:
         """Return the finished trials that keep all limits."""
@@ -68,3 +76,10 @@ class RunRecord:
     def finished(self) -> tuple[tuple[TrialRecord, Finished], ...]:
         """Return the finished trials, each with its outcome, in the order of their numbers."""
         return tuple((trial, trial.outcome) for trial in self.trials if isinstance(trial.outcome, Finished))
+
+
+def with_latency(trial: TrialRecord, latency: Latency | None) -> TrialRecord:
+    """Return a trial with another latency; as it is without one, or when it has not finished."""
+    if latency is None or not isinstance(trial.outcome, Finished):
+        return trial
+    return replace(trial, outcome=replace(trial.outcome, latency=latency))

@@ -11,7 +11,7 @@ from beats_search.report.figures import plotted
 from beats_search.report.links import Links
 from beats_search.report.measures import MEASURES, spoken
 
-_UNITS = {"latency_ms": "ms", "size_kb": "kB"}
+_UNITS = {"latency_ms": "ms", "size_kb": "kB", "energy_mj": "mJ"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

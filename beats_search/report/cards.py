@@ -24,7 +24,7 @@ def card(run: RunRecord, trial: TrialRecord, outcome: Finished) -> Mapping[str, 
         "name": run.name,
         "trial": trial.number,
         "summary": plan_in_words(trial.plan),
-        "file": {"name": "model.onnx", "sha256": outcome.sha256, "size_kb": to_plain(outcome.footprint.size_kb)},
+        "file": _file(outcome),
         "input": _input(run.input_shape, run.columns, trial.plan.dataset),
         "output": {"name": "logits", "type": "float32", "shape": ["batch", len(run.classes)]},
         "classes": list(run.classes),
@@ -36,6 +36,10 @@ def card(run: RunRecord, trial: TrialRecord, outcome: Finished) -> Mapping[str, 
         "plan": to_plain(trial.plan),
         "environment": to_plain(run.environment),
     }
+
+
+def _file(outcome: Finished) -> dict[str, Plain]:
+    return {"name": outcome.model_file, "sha256": outcome.sha256, "size_kb": to_plain(outcome.footprint.size_kb)}
 
 
 def _input(shape: tuple[int, ...], columns: tuple[Column, ...], dataset: Part) -> dict[str, Plain]:

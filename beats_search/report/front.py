@@ -41,21 +41,25 @@ def known_hypervolume(run: RunRecord) -> float:
     return hypervolume_of_run(run) if all(map(math.isfinite, corner)) else math.nan
 
 
-def model_path(number: int) -> str:
-    """Return where the model of a trial is, relative to the folder of its run."""
-    return f"models/{number}/model.onnx"
+def model_folder(number: int) -> str:
+    """Return where the model of a trial and its card are, relative to the folder of its run."""
+    return f"models/{number}"
 
 
 def _member(run: RunRecord, trial: TrialRecord, outcome: Finished) -> dict[str, Plain]:
     intervals = {name: outcome.interval(name) for name in _MEASURED}
     return {
         "trial": trial.number,
-        "values": {name: to_plain(outcome.value(name)) for name in _VALUES},
+        "values": {name: to_plain(outcome.value(name)) for name in _values(outcome)},
         "intervals": {name: [to_plain(ends.low), to_plain(ends.high)] for name, ends in intervals.items()},
         "test_accuracy": to_plain(run.test_accuracy.get(trial.number)),
         "confirmed": None,
         "plan": to_plain(trial.plan),
         "executed_as": outcome.executed_as,
-        "model": model_path(trial.number),
+        "model": f"{model_folder(trial.number)}/{outcome.model_file}",
         "sha256": outcome.sha256,
     }
+
+
+def _values(outcome: Finished) -> tuple[str, ...]:
+    return _VALUES if outcome.energy_mj is None else (*_VALUES, "energy_mj")

@@ -8,6 +8,7 @@ from beats_search.records.run import REFERENCE, RunRecord, TrialRecord
 from beats_search.report.measures import measured, spoken, times
 from beats_search.report.precision import missed_bits
 from beats_search.report.tables import speedup
+from beats_search.report.timing import remarks
 from beats_search.report.words import plan_in_words
 
 _WIDTH = 46
@@ -24,7 +25,8 @@ def hover_text(run: RunRecord, trial: TrialRecord, outcome: Finished) -> str:
         spoken("accuracy", outcome),
         spoken("latency_ms", outcome),
         f"{measured('size_kb', outcome.footprint.size_kb)}, ran in {outcome.executed_as}{asked}",
-        *([] if outcome.latency.settled else ["timing did not settle"]),
+        *([] if outcome.energy_mj is None else [spoken("energy_mj", outcome)]),
+        *remarks(outcome.latency),
         *textwrap.wrap(plan_in_words(trial.plan), _WIDTH),
     ]
     return "<br>".join([f"<b>{plotly_text(name)}</b>{plotly_text(against)}", *map(plotly_text, lines)])

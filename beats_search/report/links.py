@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from beats_search.records.run import RunRecord
-from beats_search.report.front import model_path
+from beats_search.report.front import model_folder
 
 CARD = "card.json"
 
@@ -21,11 +21,11 @@ class Links:
 
     def model(self, number: int) -> str | None:
         """Return the link from the page to the model of a trial; None where there is no such file."""
-        return self._link(self.folder / model_path(number))
+        return next(map(self._link, sorted((self.folder / model_folder(number)).glob("model.*"))), None)
 
     def card(self, number: int) -> str | None:
         """Return the link from the page to the card of a trial; None where there is no such file."""
-        return self._link((self.folder / model_path(number)).with_name(CARD))
+        return self._link(self.folder / model_folder(number) / CARD)
 
     def export(self, run: RunRecord, number: int) -> str:
         """Return the command, ready for a shell, that exports a trial."""

@@ -38,7 +38,7 @@ MEASURES: Final[Mapping[str, Measure]] = {
     ),
     "size_kb": Measure(
         word="size",
-        axis="Size of model.onnx (kB)",
+        axis="Size of the model file (kB)",
         best="smallest",
         better="smaller",
     ),
@@ -47,6 +47,12 @@ MEASURES: Final[Mapping[str, Measure]] = {
         axis="Multiply–accumulates for one input",
         best="lightest",
         better="lighter",
+    ),
+    "energy_mj": Measure(
+        word="energy",
+        axis="Energy of one call (mJ)",
+        best="thriftiest",
+        better="thriftier",
     ),
 }
 """All that can be an objective, as in `records.objective.DIRECTIONS`."""
@@ -65,6 +71,8 @@ def measured(name: str, value: float) -> str:
             return f"{value:.3f}"
         case "latency_ms":
             return f"{significant(value)} ms"
+        case "energy_mj":
+            return f"{significant(value)} mJ"
         case "size_kb":
             return f"{significant(value)} kB" if value < _KB_PER_MB else f"{significant(value / _KB_PER_MB)} MB"
     return counted(value)

@@ -22,12 +22,13 @@ from beats_search.report.cards import card
 from beats_search.report.comparison import compare
 from beats_search.report.embedding import content_security_policy, to_script_json
 from beats_search.report.files import replace_text
-from beats_search.report.front import front_document, model_path
+from beats_search.report.front import front_document, model_folder
 from beats_search.report.links import CARD, Links
 from beats_search.report.palette import DARK, LIGHT, darker
 from beats_search.report.precision import numbered
 from beats_search.report.sections import run_section
 from beats_search.report.tables import trials_csv
+from beats_search.report.timing import TIES
 
 
 def write_page(runs: Sequence[RunRecord], path: Path, *, folders: Sequence[Path]) -> None:
@@ -44,7 +45,7 @@ def write_results(run: RunRecord, folder: Path) -> None:
     """Write front.json, trials.csv, report.html, and a card beside each model of a run into its folder."""
     write_tables(run, folder)
     for trial, outcome in run.finished():
-        beside = (folder / model_path(trial.number)).parent
+        beside = folder / model_folder(trial.number)
         if beside.is_dir() and not beside.is_symlink():
             replace_text(beside / CARD, _json(dict(card(run, trial, outcome))))
     write_page([run], folder / "report.html", folders=[folder])
@@ -91,6 +92,7 @@ def _template() -> jinja2.Template:
         duration=measures.duration,
         significant=measures.significant,
         numbered=numbered,
+        ties=TIES,
     )
     return environment.get_template("page.html.jinja")
 

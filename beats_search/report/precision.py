@@ -2,17 +2,20 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from beats_search.records.outcome import Finished, Interval
 from beats_search.records.part import Part
 from beats_search.records.plan import TrialPlan
 from beats_search.records.run import RunRecord, TrialRecord
-from beats_search.report.words import part_in_words, technique_in_words
+from beats_search.report.words import part_in_words, runtime_in_words, technique_in_words
 
 _FULL = "fp32"
 _FULL_BITS = 32
+_PRECISION_SETTINGS = frozenset({"precision", "linear_bits"})
+"""Settings of runtimes."""
+
 _EXECUTED = {8: "int8", 4: "int4"}
 _Pair = tuple[TrialRecord, Finished]
 _Structure = tuple[Part, int, Part]
@@ -40,7 +43,7 @@ def rivalries(run: RunRecord) -> tuple[Rivalry, ...]:
     """Return one rivalry per structure that finished both in fp32 and in a lower precision, worst gain first.
 
     A structure is a model with its settings, the multiply-accumulates that compression left of it, and
-    its runtime: a ratio that removed no channel makes no structure of its own.
+    its runtime but for its precision: a ratio that removed no channel makes no structure of its own.
     """
     groups: defaultdict[_Structure, defaultdict[str, list[_Pair]]] = defaultdict(lambda: defaultdict(list))
     for trial, outcome in run.finished():
@@ -81,13 +84,15 @@ def numbered(trials: Iterable[int]) -> str:
 
 
 def _structure(plan: TrialPlan, outcome: Finished) -> _Structure:
-    return plan.model, outcome.footprint.macs, plan.runtime
+    runtime = tuple(item for item in plan.runtime.settings if item[0] not in _PRECISION_SETTINGS)
+    return plan.model, outcome.footprint.macs, replace(plan.runtime, settings=runtime)
 
 
 def _in_words(plan: TrialPlan) -> str:
     """Return the model and what shapes it: no quantization, no ratio of zero."""
     shaping = (technique_in_words(part) for part in plan.compression if part.name != "quantization")
-    return "; ".join([part_in_words(plan.model), *(words for words in shaping if words)])
+    elsewhere = runtime_in_words(replace(plan.runtime, settings=()))
+    return "; ".join([part_in_words(plan.model), *(words for words in (*shaping, elsewhere) if words)])
 
 
 def _rivalry(precision: str, low: list[_Pair], full: list[_Pair]) -> Rivalry:

@@ -1,35 +1,86 @@
 """Script: a run in, the lines that run one of its exported models out, to be written beside it."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from beats_search.records.run import RunRecord
 
 
-def run_script(run: RunRecord) -> str:
-    """Return a Python script that classifies a CSV file where the run's data are a table, else a .npy file."""
-    return _TABLE if run.columns else _ARRAY
+def run_script(run: RunRecord, runtime: str = "onnxruntime") -> str:
+    """Return a Python script that classifies a CSV file where the run's data are a table, else a .npy file.
 
+    It needs the runtime that the model was measured in, by its name; another one's model is taken for an ONNX file.
+    """
+    engine = _ENGINES.get(runtime, _ENGINES["onnxruntime"])
+    script = _TABLE if run.columns else _ARRAY
+    for word, code in engine.lines.items():
+        script = script.replace(word, code)
+    return script
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Engine:
+    """How a runtime loads the file and turns `INPUTS`, a float array, into an array of logits."""
+
+    library: str
+    file: str
+    load: str
+    call: str
+
+    @property
+    def lines(self) -> Mapping[str, str]:
+        return {"LIBRARY": self.library, "FILE": self.file, "LOAD": self.load, "CALL": self.call}
+
+
+_ENGINES: Final[Mapping[str, _Engine]] = {
+    "onnxruntime": _Engine(
+        library="onnxruntime",
+        file="model.onnx",
+        load='onnxruntime.InferenceSession(here / "model.onnx")',
+        call='model.run(["logits"], {"input": inputs})[0]',
+    ),
+    "openvino": _Engine(
+        library="openvino",
+        file="model.onnx",
+        load='openvino.Core().compile_model(here / "model.onnx", "CPU")',
+        call="model(inputs)[0]",
+    ),
+    "torch_eager": _Engine(
+        library="torch",
+        file="model.pt2",
+        load='torch.export.load(here / "model.pt2").module()',
+        call="model(torch.from_numpy(inputs)).numpy(force=True)",
+    ),
+    "torch_compile": _Engine(
+        library="torch",
+        file="model.pt2",
+        load='torch._inductor.aoti_load_package(str(here / "model.pt2"))',
+        call='model(torch.from_numpy(inputs).to(model.get_metadata()["device"])).numpy(force=True)',
+    ),
+}
 
 _ARRAY: Final = '''\
-"""Runs model.onnx: python run.py images.npy (float in [0, 1], shape as in card.json); without a file, on noise."""
+"""Runs FILE: python run.py images.npy (float in [0, 1], shape as in card.json); without a file, on noise."""
 import json
 import sys
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
+import LIBRARY
 
 here = Path(__file__).parent
 card = json.loads((here / "card.json").read_text(encoding="utf-8"))
-session = onnxruntime.InferenceSession(here / "model.onnx")
-shape = session.get_inputs()[0].shape[1:]
+model = LOAD
+shape = card["input"]["shape"][1:]
 images = np.load(sys.argv[1]) if len(sys.argv) > 1 else np.random.default_rng(0).random((1, *shape))
-logits = session.run(["logits"], {"input": images.astype(np.float32)})[0]
+inputs = images.astype(np.float32)
+logits = CALL
 print([card["classes"][row.argmax()] for row in logits])
 '''
 
 _TABLE: Final = '''\
-"""Runs model.onnx: python run.py rows.csv (a header with the columns of card.json); without a file, on an empty row."""
+"""Runs FILE: python run.py rows.csv (a header with the columns of card.json); without a file, on an empty row."""
 import csv
 import gzip
 import json
@@ -38,11 +89,11 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
+import LIBRARY
 
 here = Path(__file__).parent
 card = json.loads((here / "card.json").read_text(encoding="utf-8"))
-session = onnxruntime.InferenceSession(here / "model.onnx")
+model = LOAD
 columns, missing = card["input"]["columns"], {"", *card["input"]["missing_words"]}
 
 
@@ -91,6 +142,7 @@ except (OSError, EOFError, ValueError, csv.Error, zlib.error) as error:
     said = "the file is no text in UTF-8; save it as UTF-8" if isinstance(error, UnicodeDecodeError) else error
     print(f"{sys.argv[1]}: {said}", file=sys.stderr)
     sys.exit(2)
-logits = session.run(["logits"], {"input": np.array(rows, dtype=np.float32)})[0]
+inputs = np.array(rows, dtype=np.float32)
+logits = CALL
 print([card["classes"][row.argmax()] for row in logits])
 '''

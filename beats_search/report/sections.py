@@ -20,6 +20,7 @@ from beats_search.report.precision import Rivalry, rivalries, surprises
 from beats_search.report.regions import RegionSection, region_section
 from beats_search.report.sparkline import sparkline
 from beats_search.report.tables import FrontRow, front_rows, state_of
+from beats_search.report.timing import remarks, retiming_in_words
 from beats_search.report.words import plan_in_words
 
 
@@ -62,6 +63,7 @@ class RunSection:
     verdict: str
     surprises: tuple[str, ...]
     front: tuple[FrontEntry, ...]
+    retiming: str
     budgets: tuple[Budget, ...]
     budget_members: Markup
     growth: Markup | None
@@ -89,6 +91,7 @@ def run_section(run: RunRecord, links: Links, anchor: str) -> RunSection:
         verdict=_verdict(rivals),
         surprises=surprises(run),
         front=tuple(_front_entry(run, row, links) for row in front_rows(run)),
+        retiming=retiming_in_words(run),
         budgets=budgets(run, found.trial),
         budget_members=to_script_json(to_plain(budget_members(run, links))),
         growth=script_json(hypervolume_figure(run).to_json()) if grown else None,
@@ -172,7 +175,7 @@ def _why(trial: TrialRecord) -> str:
         case Stopped(epoch=epoch, reason=reason):
             return f"after epoch {epoch}: {reason}"
         case Finished(latency=latency):
-            return "" if latency.settled else "timing did not settle"
+            return ", ".join(remarks(latency))
 
 
 def _definitions(run: RunRecord) -> tuple[tuple[str, str], ...]:

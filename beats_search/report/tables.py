@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from beats_search.pareto import front_of_run
@@ -12,6 +12,7 @@ from beats_search.records.part import Scalar
 from beats_search.records.plain import to_plain
 from beats_search.records.run import RunRecord, TrialRecord
 from beats_search.report.front import reference_of
+from beats_search.report.timing import rivals_of_run
 from beats_search.report.words import plan_in_words
 
 _COLUMNS: Final = (
@@ -29,6 +30,7 @@ _COLUMNS: Final = (
     "parameters",
     "macs",
     "size_kb",
+    "energy_mj",
     "test_accuracy",
     "updates",
     "skipped",
@@ -39,7 +41,10 @@ _FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrontRow:
-    """A member of the front as a person reads it; `speedup` is latency of the reference / its own."""
+    """A member of the front as a person reads it; `speedup` is latency of the reference / its own.
+
+    `ties` are its neighbours whose latencies cannot be told from its own.
+    """
 
     trial: int
     accuracy: float
@@ -52,11 +57,14 @@ class FrontRow:
     executed_as: str
     plan: str
     test_accuracy: float | None
+    ties: tuple[int, ...] = ()
 
 
 def front_rows(run: RunRecord) -> tuple[FrontRow, ...]:
     """Return the front, ordered by the last objective; `speedup` is None without a finished reference."""
-    return tuple(_front_row(run, trial, outcome) for trial, outcome in front_of_run(run))
+    rivals = rivals_of_run(run)
+    rows = (_front_row(run, trial, outcome) for trial, outcome in front_of_run(run))
+    return tuple(replace(row, ties=rivals.get(row.trial, ())) for row in rows)
 
 
 def trials_csv(run: RunRecord) -> str:
@@ -130,6 +138,7 @@ def _measured_cells(outcome: Finished) -> Mapping[str, Scalar]:
         "parameters": outcome.footprint.parameters,
         "macs": outcome.footprint.macs,
         "size_kb": outcome.footprint.size_kb,
+        "energy_mj": outcome.energy_mj,
     }
 
 

@@ -2,11 +2,11 @@
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Final, final
+from typing import ClassVar, Final, Literal, final
 
 import numpy as np
 import onnx
@@ -14,17 +14,26 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from beats_search.runtimes._block_weights import store_in_blocks
+from beats_search.runtimes._call import check_call
 from beats_search.runtimes._onnx_export import INPUT, OUTPUT, export_onnx
 
 __all__ = ["OnnxRuntime"]
 
-_FLOAT_KERNELS: Final = frozenset({
-    "Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "TransposeMatMul",
-})  # fmt: skip
-_INTEGER_KERNELS: Final = frozenset({
-    "QLinearConv", "QGemm", "QLinearMatMul", "ConvInteger", "MatMulInteger", "MatMulIntegerToFloat",
-    "DynamicQuantizeMatMul",
-})  # fmt: skip
+_KERNELS: Final[Mapping[str, frozenset[str]]] = {
+    "fp32": frozenset({
+        "Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "TransposeMatMul",
+        "FusedMatMulActivation", "Einsum", "Attention", "MultiHeadAttention", "LSTM", "GRU", "RNN",
+    }),
+    "int8": frozenset({
+        "QLinearConv", "QGemm", "QLinearMatMul", "ConvInteger", "MatMulInteger", "MatMulIntegerToFloat",
+        "DynamicQuantizeMatMul", "QAttention", "DynamicQuantizeLSTM", "MatMulNBits8",
+    }),
+    "int4": frozenset({"MatMulNBits4"}),
+}  # fmt: skip
+"""Operators that do the work, by the precision of their products; all others only move or scale."""
+
+_AS_EXPORTED: Final = 32
 _EVALUATION_BATCH: Final = 512
 _ERRORS_ONLY: Final = 3
 
@@ -32,21 +41,28 @@ _ERRORS_ONLY: Final = 3
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnnxRuntime:
-    """ONNX Runtime on the CPU: `threads` per call, `batch_size` inputs in the call that is timed."""
+    """ONNX Runtime on the CPU: `threads` per call, `batch_size` inputs in the call that is timed.
+
+    `linear_bits` below 32 stores the weights of wide float linear layers (65,536 weights or more,
+    where it pays) in 4 or 8 bits, rounded as they are, without training or calibration. It is for
+    models that quantization left in float; convolutions and integer layers stay as they are.
+    """
+
+    suffix: ClassVar[str] = ".onnx"
 
     threads: int = 1
     batch_size: int = field(default=1, metadata={"knob": False})
+    linear_bits: Literal[32, 8, 4] = 32
 
     def __post_init__(self) -> None:
         """Refuse a call of nothing, or by nobody."""
-        if self.threads < 1:
-            raise ValueError(f"threads needs to be at least 1, got {self.threads}")
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size needs to be at least 1, got {self.batch_size}")
+        check_call(threads=self.threads, batch_size=self.batch_size)
 
     def deploy(self, model: nn.Module, example: Tensor, path: Path) -> "OnnxRuntimeEngine":
         """Export the model to `path` and load it."""
         export_onnx(model, example, path)
+        if self.linear_bits != _AS_EXPORTED:
+            store_in_blocks(path, self.linear_bits)
         return self.load(path)
 
     def load(self, path: Path) -> "OnnxRuntimeEngine":
@@ -66,21 +82,23 @@ class OnnxRuntimeEngine:
 
     @cached_property
     def executed_as(self) -> str:
-        """`int8` or `fp32` when all heavy kernels of the optimized graph are so, else `mixed`."""
+        """`fp32`, `int8` or `int4` when all heavy kernels of the optimized graph are so, else `mixed`."""
         kernels = self.kernels()
-        has_float = any(kernels[name] for name in _FLOAT_KERNELS)
-        has_integer = any(kernels[name] for name in _INTEGER_KERNELS)
-        return "mixed" if has_float and has_integer else "int8" if has_integer else "fp32"
+        found = [precision for precision, names in _KERNELS.items() if names & kernels.keys()] or ["fp32"]
+        return found[0] if len(found) == 1 else "mixed"
 
     def kernels(self) -> Counter[str]:
-        """Count the operators of the graph as ONNX Runtime executes it, after its optimization."""
+        """Count the operators of the graph as ONNX Runtime executes it, after its optimization.
+
+        A name ends in the bits of the weights where the operator says them.
+        """
         with tempfile.TemporaryDirectory(dir=self.path.parent) as folder:
             optimized = Path(folder) / "optimized.onnx"
             options = self._options()
             options.optimized_model_filepath = str(optimized)
             self._session(options)
             graph = onnx.load(optimized, load_external_data=False).graph
-        return Counter(node.op_type for node in graph.node)
+        return Counter(f"{node.op_type}{_bits(node)}" for node in graph.node)
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Return the logits (n, classes) of float inputs (n, …), computed in large batches."""
@@ -104,3 +122,7 @@ class OnnxRuntimeEngine:
 
     def _session(self, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
         return onnxruntime.InferenceSession(self.path, options, providers=["CPUExecutionProvider"])
+
+
+def _bits(node: onnx.NodeProto) -> str:
+    return "".join(str(item.i) for item in node.attribute if item.name == "bits")

@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -12,12 +12,15 @@ from beats_search.search.reading import RunFacts, is_study
 
 _RESULTS: Final = frozenset({"space.yaml", "study.db", "front.json", "trials.csv", "report.html", "environment.json"})
 _LOCK: Final = "study.lock"
-_TRACES: Final = frozenset(
-    {_LOCK, "study.new", "study.new-journal", "study.db-journal", "study.db-wal", "study.db-shm"}
-)
+_TRACES: Final = frozenset({
+    _LOCK, ".turnstile", ".quiet", "study.new", "study.new-journal", "study.db-journal", "study.db-wal", "study.db-shm",
+})  # fmt: skip
 _ASIDE: Final = re.compile(r"\.(space\.yaml|environment\.json|front\.json|trials\.csv|report\.html|card\.json)\.\d+")
-_MODEL_FILES: Final = frozenset({"model.onnx", "card.json"})
+_MODELS: Final = ("model.onnx", "model.pt2")
+_MODEL_FILES: Final = frozenset({*_MODELS, "card.json"})
 _TIMED_ON: Final = ("processor", "instructions", "onnxruntime")
+_LIBRARIES: Final[Mapping[str, str]] = {"openvino": "openvino", "torch_eager": "torch", "torch_compile": "torch"}
+"""What runtimes run on, those besides the default one, by their names."""
 
 
 def study_file(folder: Path) -> Path:
@@ -26,8 +29,9 @@ def study_file(folder: Path) -> Path:
 
 
 def model_file(folder: Path, number: int) -> Path:
-    """Return where the model of a finished trial is."""
-    return folder / "models" / str(number) / "model.onnx"
+    """Return where the model of a finished trial is: what is there of model.onnx and model.pt2, else the first."""
+    beside = folder / "models" / str(number)
+    return next((beside / name for name in _MODELS if (beside / name).exists()), beside / _MODELS[0])
 
 
 def check_folder(folder: Path, *, fresh: bool) -> None:
@@ -58,7 +62,7 @@ def check_same_run(then: RunFacts, now: RunFacts, folder: Path) -> None:
         raise CommandError(f"{folder} holds the run of another space than {now.space_file} is now; {advice}")
     if then.data_digest not in {"", now.data_digest}:
         raise CommandError(f"{folder} holds a run on other data than {now.space_file} names now; {advice}")
-    for fact in _TIMED_ON:
+    for fact in (*_TIMED_ON, *(library for name, library in _LIBRARIES.items() if f'"{name}"' in now.space_canonical)):
         if then.environment.get(fact) != now.environment[fact]:
             changed = f"{then.environment.get(fact)!r}, and here it is {now.environment[fact]!r}"
             raise CommandError(f"{folder} was timed with {fact} {changed}: latencies would not compare; {advice}")

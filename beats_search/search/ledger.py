@@ -16,7 +16,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from beats_search.records.errors import CommandError
-from beats_search.records.outcome import Failed, Finished, Stopped, TrialOutcome, outcome_from_plain
+from beats_search.records.outcome import Failed, Finished, Latency, Stopped, TrialOutcome, outcome_from_plain
 from beats_search.records.plain import tagged, to_plain
 from beats_search.records.plan import TrialPlan
 from beats_search.records.run import REFERENCE, RunRecord, TrialRecord
@@ -109,6 +109,12 @@ class Ledger:
         """Note the accuracy on the test split by trial number."""
         with kept(self.path):
             self._study.set_user_attr("test_accuracy", {str(number): share for number, share in shares.items()})
+
+    def set_final_latencies(self, latencies: Mapping[int, Latency]) -> None:
+        """Note the latencies of the trials that were timed once more, by number, in place of all noted before."""
+        plain = {str(number): to_plain(latency) for number, latency in latencies.items()}
+        with kept(self.path):
+            self._study.set_user_attr("final_latency", plain)
 
     def ask_reference(self) -> Trial:
         """Return trial 0 as one that runs. It stays open until it has finished, however often it is tried."""

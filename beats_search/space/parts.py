@@ -1,6 +1,7 @@
 """Parts: a name, or a name with settings, in; a part whose settings may be open out."""
 
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -9,7 +10,7 @@ from beats_search import plugins
 from beats_search.records.errors import MissingExtraError
 from beats_search.space.fields import Shape, read_fields
 from beats_search.space.grammar import Field, fields_of, shelf_of, words_for
-from beats_search.space.knobs import Choice, PartNode, plain_node
+from beats_search.space.knobs import Choice, Leaf, Node, PartNode, plain_node
 from beats_search.space.open_values import may_be_knob, read_open_value, read_options
 from beats_search.space.reading import Place, Reading
 from beats_search.space.values import default_value
@@ -45,7 +46,27 @@ def _read_choice(written: YamlMap, field: Field, reading: Reading) -> Choice | N
             options[label] = option
     if not items or len(options) != len(items):
         return None
+    for disagreement in _disagreements(options):
+        reading.mistake(written.place, f"the options at {field.path} need the same {disagreement}")
     return Choice(path=field.path, labels=tuple(options), options=tuple(options.values()))
+
+
+def _disagreements(options: Mapping[str, PartNode]) -> Iterator[str]:
+    """Yield each setting that may not be a knob, and yet would be one: what it is in which options."""
+    values: dict[str, dict[Node, list[str]]] = {}
+    for label, option in options.items():
+        known = fields_of(plugins.settings_class(option.shelf, option.name), "", knob=True)
+        for name, value in option.fields:
+            if not known[name].knob:
+                values.setdefault(name, {}).setdefault(value, []).append(label)
+    for name, found in values.items():
+        if len(found) > 1:
+            got = " and ".join(f"{_in_words(value)} ({', '.join(labels)})" for value, labels in found.items())
+            yield f"{name}, which is fixed for a whole run, got {got}"
+
+
+def _in_words(value: Node) -> str:
+    return str(value.value) if isinstance(value, Leaf) else "a knob"
 
 
 def _read_option(written: Yaml, field: Field, reading: Reading) -> PartNode | None:

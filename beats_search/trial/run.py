@@ -4,16 +4,20 @@ import hashlib
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
+from beats_search.measuring.energy import EnergyCounters, measure_energy
 from beats_search.measuring.footprint import measure_footprint
 from beats_search.measuring.latency import OpenSession, measure_latency
 from beats_search.measuring.quality import accuracy, accuracy_interval, check_parity
+from beats_search.measuring.quiet import ALONE, QuietWindow
 from beats_search.records.outcome import Finished, Stopped, TrialOutcome
 from beats_search.records.plan import TrialPlan
 from beats_search.tensors.data import DataBundle, Split, to_float
+from beats_search.tensors.fake_quant import ActivationQuantizer
 from beats_search.tensors.seams import Engine, KeepGoing
 from beats_search.training.fit import fit
 from beats_search.trial.recipe import (
@@ -27,7 +31,6 @@ from beats_search.trial.recipe import (
 )
 from beats_search.trial.stages import Stages
 
-MODEL_FILE = "model.onnx"
 _PARITY_INPUTS = 256
 
 
@@ -39,21 +42,37 @@ class Reference:
     median_ms: float | None = None
 
 
-def run_trial(
-    plan: TrialPlan, folder: Path, reference: Reference, keep_going: KeepGoing = lambda _: True
-) -> TrialOutcome:
-    """Try one plan; a finished trial leaves its `model.onnx` in `folder`, any other leaves nothing.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instruments:
+    """What a trial is measured with: the window in which it is quiet, and counters where energy counts."""
 
+    window: QuietWindow = ALONE
+    counters: EnergyCounters | None = None
+
+
+_USUAL: Final = Instruments()
+
+
+def run_trial(
+    plan: TrialPlan,
+    folder: Path,
+    reference: Reference,
+    keep_going: KeepGoing = lambda _: True,
+    instruments: Instruments = _USUAL,
+) -> TrialOutcome:
+    """Try one plan; a finished trial leaves its `model.onnx` or `model.pt2` in `folder`, any other leaves nothing.
+
+    It is measured, and each of its batches computed, when the window allows it.
     Whatever goes wrong becomes `Failed`, but a full disk, which raises SearchEndedError.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     stages = Stages()
     try:
         with tempfile.TemporaryDirectory(prefix=".trial-", dir=folder.parent) as aside:
-            outcome = _recipe(plan, Path(aside) / MODEL_FILE, reference, keep_going, stages)
+            outcome = _recipe(plan, Path(aside), reference, keep_going, stages, instruments)
             if isinstance(outcome, Finished):
                 folder.mkdir(exist_ok=True)
-                (Path(aside) / MODEL_FILE).replace(folder / MODEL_FILE)
+                (Path(aside) / outcome.model_file).replace(folder / outcome.model_file)
             return outcome
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a trial runs the user's code, which may raise anything
         return stages.failed(error)
@@ -65,44 +84,54 @@ def test_accuracy(plan: TrialPlan, model: Path) -> float:
 
 
 def _recipe(
-    plan: TrialPlan, path: Path, reference: Reference, keep_going: KeepGoing, stages: Stages
+    plan: TrialPlan, aside: Path, reference: Reference, keep_going: KeepGoing, stages: Stages, instruments: Instruments
 ) -> Finished | Stopped:
     with stages.stage("dataset"):
         data = load_data(plan.dataset)
     with stages.stage("model"):
         model = build_model(plan, data)
     with stages.stage("training"):
-        trained = fit(model, data, plan.training, seed=stage_seed(plan, "training"), keep_going=keep_going)
+        seed = stage_seed(plan, "training")
+        trained = fit(model, data, plan.training, seed=seed, keep_going=keep_going, pace=instruments.window.pace)
     if trained.stopped_at is not None:
         return Stopped(epoch=trained.stopped_at, reason="the search asked for no more epochs", curve=trained.curve)
     with stages.stage("compression"):
-        compressed = compress(trained.model, plan, data, recovery(plan, data))
+        compressed = compress(trained.model, plan, data, recovery(plan, data, instruments.window.pace))
     with stages.stage("export"):
-        engine = runtime_of(plan).deploy(compressed, example_of(data), path)
-        check_parity(*_both_logits(compressed, engine, data), exact=engine.executed_as == "fp32")
+        engine = runtime_of(plan).deploy(compressed, example_of(data), aside / f"model{runtime_of(plan).suffix}")
+        check_parity(*_both_logits(compressed, engine, data), exact=_is_exact(compressed, engine))
     with stages.stage("measuring"):
         share = _accuracy(engine, data.validation)
-        latency = measure_latency(
-            engine.open,
-            reference.open,
-            reference_median_ms=reference.median_ms,
-            seed=stage_seed(plan, "measuring"),
-        )
-        footprint = measure_footprint(compressed, example_of(data), path)
+        with instruments.window.measuring():
+            latency = measure_latency(
+                engine.open,
+                reference.open,
+                reference_median_ms=reference.median_ms,
+                seed=stage_seed(plan, "measuring"),
+            )
+            energy_mj = measure_energy(engine.open, instruments.counters) if instruments.counters else None
+        footprint = measure_footprint(compressed, example_of(data), engine.path)
     return Finished(
         accuracy=share,
         accuracy_interval=accuracy_interval(share, len(data.validation)),
         latency=latency,
         footprint=footprint,
         executed_as=engine.executed_as,
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        sha256=hashlib.sha256(engine.path.read_bytes()).hexdigest(),
         curve=trained.curve,
         stage_seconds=dict(stages.seconds),
+        model_file=engine.path.name,
+        energy_mj=energy_mj,
     )
 
 
 def _accuracy(engine: Engine, split: Split) -> float:
     return accuracy(engine.logits(to_float(split.inputs)), split.labels)
+
+
+def _is_exact(model: nn.Module, engine: Engine) -> bool:
+    """Tell whether file and model compute the same but for the last digits; on a grid, these can become a step."""
+    return engine.executed_as == "fp32" and not any(isinstance(part, ActivationQuantizer) for part in model.modules())
 
 
 def _both_logits(model: nn.Module, engine: Engine, data: DataBundle) -> tuple[Tensor, Tensor]:
