@@ -1,6 +1,6 @@
 """Fixtures that several test files share: tiny networks, tiny data, and a bench."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -45,6 +45,15 @@ def toys_importable(monkeypatch: pytest.MonkeyPatch) -> None:
     tests = str(Path(__file__).parent)
     monkeypatch.syspath_prepend(tests)
     monkeypatch.setenv("PYTHONPATH", tests)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Compute on one thread, as fit does with work this small: sums over two are rounded otherwise."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def _untrained(model: nn.Module, *_: object, **__: object) -> nn.Module:

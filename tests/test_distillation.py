@@ -1,6 +1,5 @@
 """Distillation: a student is trained on the labels and on the softened logits of its teacher."""
 
-from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -25,16 +24,9 @@ from beats_search.training.precision import PLAIN
 from beats_search.trial.recipe import recovery
 
 CPU = torch.device("cpu")
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 PLAN = TrainingPlan(epochs=1, batch_size=32, optimizer=Part(name="sgd"), lr=0.05, device="cpu", precision="fp32")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Compute on one thread, as fit does with work this small: sums over two are rounded otherwise."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def network(seed: int) -> nn.Sequential:

@@ -14,7 +14,7 @@ from beats_search.records.plan import AccumulationPlan, AugmentationPlan
 from beats_search.records.run import TrialRecord
 from beats_search.report.answer import AFFORDABLE_LOSS, answer
 from beats_search.report.measures import counted, duration, measured, significant, spoken, times
-from beats_search.report.words import accumulation_in_words, part_in_words, plan_in_words
+from beats_search.report.words import accumulation_in_words, part_in_words, plan_in_words, technique_in_words
 
 FAILED = Failed(stage="build", reason="out of memory")
 _SCALED = "local error 0.123, anneal 0, scaled to the norm"
@@ -23,7 +23,7 @@ _SCALED = "local error 0.123, anneal 0, scaled to the norm"
 def test_a_plan_reads_as_model_training_and_compression() -> None:
     """A plan's words name the model, the training, the window, and what each technique does."""
     drawn = plan(width=32, ratio=0.5, bits=8, lr=0.05, window=4)
-    words = "resnet width 32; 12 epochs of sgd at lr 0.05, cosine; window 4; channel_pruning 50 %; 8 bits"
+    words = "resnet width 32; 12 epochs of sgd at lr 0.05, cosine; window 4; channel_pruning 50 %; 8 bits, qat"
     assert plan_in_words(drawn) == words
 
 
@@ -219,3 +219,17 @@ def test_a_realistic_run_has_an_answer_on_its_front() -> None:
     """The trial of the headline is a finished one."""
     run = realistic_run()
     assert answer(run).trial in {trial.number for trial, _ in run.finished()}
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ((("bits", 4), ("mode", "qat"), ("recovery_epochs", 1)), "4 bits, qat"),
+        ((("bits", 4), ("mode", "ptq")), "4 bits"),
+        ((("average_bits", 3.0), ("bits", "mixed"), ("mode", "qat")), "3 bits on average, qat"),
+        ((("bits", 32), ("mode", "qat"), ("recovery_epochs", 1)), ""),
+    ],
+)
+def test_quantization_tells_bits_and_mode(settings: tuple[tuple[str, Setting], ...], words: str) -> None:
+    """What was learned in training is told from what was rounded after it; 32 bits are not mentioned."""
+    assert technique_in_words(Part(name="quantization", settings=settings)) == words

@@ -1,6 +1,5 @@
 """Fit trains by the method of its plan: every setting does there what it does in a loop written by hand."""
 
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from functools import partial
 
@@ -20,17 +19,10 @@ from beats_search.training.fit import _batches, fit
 from beats_search.training.local_error import annealed
 
 EPOCHS, SIZE, LR = 2, 8, 0.1
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 PLAN = TrainingPlan(epochs=EPOCHS, batch_size=SIZE, optimizer=Part(name="sgd"), lr=LR, device="cpu", precision="fp32")
 LOCAL = AccumulationPlan(local_error=0.6, anneal=0.5)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Compute on one thread, as fit does with work this small: sums over two are rounded otherwise."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def rows(count: int, seed: int) -> Split:

@@ -62,8 +62,8 @@ def part_in_words(part: Part) -> str:
 def technique_in_words(part: Part) -> str:
     """Return a compression technique in short, `channel_pruning 50 %`; empty when it does nothing."""
     match (part.name, dict(part.settings)):
-        case ("quantization", {"bits": int() as bits}):
-            return f"{bits} bits" if bits < _FULL_BITS else ""
+        case ("quantization", {"bits": bits}):
+            return _how_quantized(dict(part.settings)) if bits != _FULL_BITS else ""
         case ("channel_pruning" | "magnitude_pruning", {"ratio": int() | float() as ratio}):
             return _joined(f"{part.name} {100 * ratio:.3g} %", _how_pruned(dict(part.settings))) if ratio else ""
     return part_in_words(part)
@@ -80,6 +80,13 @@ def runtime_in_words(part: Part) -> str:
         "cuda graphs" if settings.get("cuda_graphs") else "",
         f"linear layers in {bits} bits" if bits not in {None, _FULL_BITS} else "",
     )
+
+
+def _how_quantized(settings: Mapping[str, Setting]) -> str:
+    """Return bits and mode of a quantization, `4 bits, qat`; after training is the usual mode."""
+    bits = settings["bits"]
+    words = f"{bits} bits" if bits != "mixed" else f"{_setting(settings.get('average_bits', 4.0))} bits on average"
+    return _joined(words, "qat" if settings.get("mode") == "qat" else "")
 
 
 def _how_pruned(settings: Mapping[str, Setting]) -> str:
