@@ -15,12 +15,13 @@ from scipy import stats
 from torch import nn
 
 from beats_search.compression._conversion import quantize
-from beats_search.measuring.footprint import macs, parameters
+from beats_search.measuring.footprint import parameters
 from beats_search.measuring.latency import Clocks, Protocol, measure_latency, measure_together
 from beats_search.measuring.machine import describe_machine
 from beats_search.measuring.noise import centre_of, drifts
 from beats_search.measuring.quality import accuracy, accuracy_interval, check_parity
 from beats_search.records.errors import ParityError
+from beats_search.tensors.network import macs
 
 
 @dataclass

@@ -12,11 +12,10 @@ from beats_search.compression._coupling import coupled_layers
 from beats_search.compression._importance import Criterion
 from beats_search.compression._layers import hidden_layers, width_of
 from beats_search.compression.channel_pruning import ChannelPruning
-from beats_search.measuring.footprint import macs
 from beats_search.records.errors import TrialError
 from beats_search.records.part import Part
 from beats_search.tensors.data import DataBundle, Split, Standardize
-from beats_search.tensors.network import with_preprocess
+from beats_search.tensors.network import macs, with_preprocess
 from beats_search.tensors.seams import Bench
 
 SHAPE = (3, 32, 32)

@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from beats_search.records.outcome import Footprint
 from beats_search.tensors.fake_quant import QuantizedWeight
+from beats_search.tensors.network import macs
 
 _BYTES_PER_KB = 1000
 
@@ -25,10 +24,3 @@ def parameters(model: nn.Module) -> int:
     return sum(weight.numel() for weight in model.parameters()) + sum(
         module.steps.numel() + module.bias_steps.numel() for module in integers
     )
-
-
-def macs(model: nn.Module, example: Tensor) -> int:
-    """Count the multiply-accumulates of convolutions and matrix products for one input."""
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        model.eval()(example)
-    return int(counter.get_total_flops()) // (2 * len(example))

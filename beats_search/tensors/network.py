@@ -1,8 +1,10 @@
-"""Network: preprocessing and a user's network in, one model from raw inputs to logits out."""
+"""Network: preprocessing and a user's network in, one model from raw inputs to logits out, and what it computes."""
 
 from collections import OrderedDict
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 _OWN = "network."
 
@@ -15,3 +17,16 @@ def with_preprocess(preprocess: nn.Module, network: nn.Module) -> nn.Sequential:
 def own_name(name: str) -> str:
     """Return a layer's name as the author of the network knows it."""
     return name.removeprefix(_OWN)
+
+
+def macs(model: nn.Module, example: Tensor) -> int:
+    """Count the multiply-accumulates of convolutions and matrix products for one input, as they are called.
+
+    `example` is a batch of inputs; the model's mode and gradients are not touched.
+    """
+    training = {module: module.training for module in model.modules()}
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        model.eval()(example)
+    for module, mode in training.items():
+        module.training = mode
+    return int(counter.get_total_flops()) // (2 * len(example))

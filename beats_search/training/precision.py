@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from beats_search.tensors.data import to_float
+from beats_search.tensors.network import macs
 
 MACS_WORTH_IT: Final = 100_000_000
 """Multiply-accumulates of one forward pass of a batch, from which on bf16 and further threads pay."""
@@ -61,7 +62,8 @@ def find_numerics(
     precision: Precision, model: nn.Module, batch_shape: tuple[int, ...], device: torch.device
 ) -> Numerics:
     """Return how to compute batches of that shape on a device where `model` already is."""
-    large = _macs(model, batch_shape, device) >= MACS_WORTH_IT
+    images, inputs = batch_shape[0], torch.zeros(1, *batch_shape[1:], device=device)
+    large = images * macs(model, inputs) >= MACS_WORTH_IT
     channels_last = device.type in _CHANNELS_LAST and _takes_channels_last(model, batch_shape, device)
     match precision:
         case "fp32":
@@ -94,20 +96,3 @@ def _takes_channels_last(model: nn.Module, batch_shape: tuple[int, ...], device:
     except RuntimeError:
         return False
     return True
-
-
-def _macs(model: nn.Module, batch_shape: tuple[int, ...], device: torch.device) -> int:
-    """Return the multiply-accumulates of convolutions and dense layers in one forward pass of a batch."""
-    counted: list[int] = []
-
-    def count(layer: nn.Module, _inputs: object, output: Tensor) -> None:
-        weight: Tensor = layer.weight  # type: ignore[assignment]  # a convolution or dense layer has one
-        counted.append(weight[0].numel() * output.numel())
-
-    observed = deepcopy(model).eval()
-    for layer in observed.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            layer.register_forward_hook(count)
-    with torch.inference_mode():
-        observed(torch.zeros(1, *batch_shape[1:], device=device))
-    return batch_shape[0] * sum(counted)

@@ -14,13 +14,14 @@ from typing import Final, final
 import torch
 from torch import nn
 
-from beats_search.measuring.footprint import macs, measure_footprint
+from beats_search.measuring.footprint import measure_footprint
 from beats_search.measuring.latency import measure_latency
 from beats_search.measuring.quiet import ALONE, QuietWindow
 from beats_search.records.outcome import Footprint, Latency
 from beats_search.records.part import Part
 from beats_search.records.plan import TrialPlan
 from beats_search.tensors.data import DataBundle
+from beats_search.tensors.network import macs
 from beats_search.tensors.seams import Engine
 from beats_search.tensors.structure import Known, structure_of, weights_of
 from beats_search.training.devices import find_device

@@ -11,7 +11,6 @@ import torch
 from onnxruntime import quantization as ort_quantization
 from torch import Generator, Tensor, nn
 
-from beats_search.measuring.footprint import macs
 from beats_search.measuring.quality import accuracy
 from beats_search.records.part import Part
 from beats_search.records.plan import TrialPlan
@@ -20,14 +19,15 @@ from beats_search.runtimes.onnxruntime import OnnxRuntime
 from beats_search.runtimes.openvino import OpenVino
 from beats_search.runtimes.torch_eager import TorchEager
 from beats_search.tensors.data import DataBundle, to_float
+from beats_search.tensors.network import macs
 from beats_search.tensors.seams import Engine, Runtime
 from beats_search.trial.recipe import compress, example_of, recovery
 
 CALIBRATION_IMAGES: Final = 512
 BITS: Final = (8, 4, 3, 2)
-RATIOS: Final = (0.25, 0.5, 0.625, 0.75)
-QAT_EPOCHS: Final = {"mnist": 2, "cifar10": 4}
-RECOVERY_EPOCHS: Final = {"mnist": 2, "cifar10": 6}
+RATIOS: Final = {"mnist": (0.5, 0.625, 0.75, 0.875), "cifar10": (0.25, 0.375, 0.5, 0.625)}
+QAT_EPOCHS: Final = {"mnist": 1, "cifar10": 3}
+RECOVERY_EPOCHS: Final = {"mnist": 1, "cifar10": 3}
 RUNTIMES: Final[Mapping[str, Callable[[int], Runtime]]] = {
     "onnxruntime": lambda batch: OnnxRuntime(threads=1, batch_size=batch),
     "openvino": lambda batch: OpenVino(threads=1, batch_size=batch),
@@ -72,7 +72,7 @@ def legs(dataset: str) -> tuple[Leg, ...]:
                 write=_ours,
                 compression=(_pruned(ratio, dataset), _bits(8, 1)),
             )
-            for ratio in RATIOS
+            for ratio in RATIOS[dataset]
         ),
         Leg(
             name="pruned 0.5 qat 4",

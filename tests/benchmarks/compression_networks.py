@@ -24,7 +24,7 @@ WIDTH: Final = 32
 SGD: Final = Part(name="sgd", settings=(("momentum", 0.9), ("nesterov", True), ("weight_decay", 5e-4)))
 TRAINING: Final = {
     "mnist": TrainingPlan(
-        epochs=6,
+        epochs=3,
         batch_size=128,
         optimizer=SGD,
         lr=0.1,
@@ -33,7 +33,7 @@ TRAINING: Final = {
         device="cpu",
     ),
     "cifar10": TrainingPlan(
-        epochs=15,
+        epochs=10,
         batch_size=128,
         optimizer=SGD,
         lr=0.2,
