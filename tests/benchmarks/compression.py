@@ -29,6 +29,7 @@ from beats_search.measuring.latency import Protocol, measure_together
 from beats_search.measuring.machine import describe_machine
 from compression_legs import RUNTIMES, Case, legs, run
 from compression_networks import WIDTH, dense, load, plan_of
+from compression_summary import summary
 
 _REPOSITORY: Final = Path(__file__).resolve().parents[2]
 _BATCHES: Final = (1, 32)
@@ -113,6 +114,7 @@ def _write(asked: argparse.Namespace) -> None:
             indent=1,
         )
     )
+    print(summary(found))
 
 
 def _parser() -> argparse.ArgumentParser:
