@@ -1,0 +1,74 @@
+"""Checking: a space in, what can be known of it without training out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from beats_search.app.first_look import first_line, first_look
+from beats_search.app.spaces import read
+from beats_search.records.errors import CommandError
+from beats_search.records.plan import TrialPlan
+
+if TYPE_CHECKING:
+    from beats_search.space.knobs import SearchSpace
+    from beats_search.trial.probe import Probe
+    from beats_search.trial.run import Reference
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A plan of a space that was probed, or the reason why it could not be."""
+
+    plan: TrialPlan
+    probe: "Probe | None"
+    problem: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckResult:
+    """What can be known of a space before anything is trained. `plans` is None for endlessly many."""
+
+    space: "SearchSpace"
+    plans: int | None
+    knobs: tuple[tuple[str, str], ...]
+    reference: Candidate
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def trial_seconds(self) -> float:
+        """Mean of what a candidate would take, training included; 0 when none could be probed."""
+        seconds = [candidate.seconds for candidate in self.candidates if candidate.probe]
+        return sum(seconds) / len(seconds) if seconds else 0.0
+
+
+def check(path: Path, changes: Sequence[str] = (), *, samples: int = 6) -> CheckResult:
+    """Validate a space and probe the reference and some random plans of it; trains nothing."""
+    from beats_search.search.domain import domain_of
+    from beats_search.search.sample import sample_plans
+    from beats_search.space.draw import knob_in_words
+
+    space = read(path, changes)
+    domain = domain_of(space)
+    with first_look(space) as (reference, paired, _):
+        probed = _candidate(reference, paired)
+        if probed.probe is None:
+            raise CommandError(f"{space.file}: the reference: {probed.problem}")
+        return CheckResult(
+            space=space,
+            plans=domain.count,
+            knobs=tuple((knob.path, knob_in_words(knob)) for knob in domain.knobs),
+            reference=probed,
+            candidates=tuple(_candidate(plan, paired) for plan in sample_plans(domain, samples, space.seed)),
+        )
+
+
+def _candidate(plan: TrialPlan, paired: "Reference") -> Candidate:
+    from beats_search.trial.probe import probe, trial_seconds
+
+    try:
+        found = probe(plan, paired)
+    except Exception as error:  # noqa: BLE001 - a candidate may be the user's code, which may raise anything
+        return Candidate(plan=plan, probe=None, problem=first_line(error), seconds=0.0)
+    return Candidate(plan=plan, probe=found, problem="", seconds=trial_seconds(plan, found))

@@ -1,0 +1,101 @@
+"""Recording: a space and its folder in, the ledger of its run out; and the results beside it kept up to date."""
+
+import contextlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from beats_search.records.errors import CommandError, NothingFinishedError, SearchEndedError
+from beats_search.records.event import Ended, Event, Notify
+from beats_search.records.plan import TrialPlan
+from beats_search.records.run import RunRecord
+from beats_search.search.folder import check_same_run, model_file, study_file, tidy_folder
+
+if TYPE_CHECKING:
+    from beats_search.search.ledger import Ledger
+    from beats_search.space.knobs import SearchSpace
+    from beats_search.trial.recipe import DataFacts
+
+Watch: TypeAlias = Callable[[Event, RunRecord], None]
+"""Called with each event of a search and the run as it stands after it."""
+
+_PAGE_EVERY_S: Final = 30.0
+
+
+def open_ledger(space: "SearchSpace", folder: Path, reference: TrialPlan, data: "DataFacts") -> "Ledger":
+    """Open the run's ledger, or start one; CommandError when the folder holds another space's run."""
+    from beats_search.measuring.machine import describe_machine
+    from beats_search.report.files import replace_text
+    from beats_search.search.ledger import Ledger
+    from beats_search.search.reading import RunFacts
+
+    facts = RunFacts(
+        name=space.name,
+        seed=space.seed,
+        space_text=space.text,
+        space_file=str(Path(space.file).resolve()),
+        space_canonical=space.canonical(),
+        objectives=space.objectives,
+        constraints=space.constraints,
+        reference=reference,
+        environment=describe_machine(),
+        classes=data.classes,
+        input_shape=data.input_shape,
+        columns=data.columns,
+        data_digest=data.digest,
+    )
+    study = study_file(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        ledger = Ledger.open(study) if study.is_file() else Ledger.create(study, facts)
+    except SearchEndedError as error:
+        raise NothingFinishedError(str(error)) from error
+    except PermissionError as error:
+        raise CommandError(f"{folder} cannot be written: {error.strerror}; --out names another folder") from error
+    with contextlib.ExitStack() as stack:
+        stack.callback(ledger.close)
+        check_same_run(ledger.facts, facts, folder)
+        tidy_folder(folder)
+        replace_text(folder / "space.yaml", space.text)
+        replace_text(folder / "environment.json", json.dumps(ledger.facts.environment, indent=2))
+        stack.pop_all()
+    return ledger
+
+
+def saving(ledger: "Ledger", folder: Path, watch: Watch) -> Notify:
+    """Return a `notify` that keeps the results on disk as good as the trials that have ended."""
+    from beats_search.report.page import write_results, write_tables
+
+    drawn = time.monotonic()
+
+    def note(event: Event) -> None:
+        nonlocal drawn
+        record = ledger.run_record()
+        if isinstance(event, Ended):
+            write_tables(record, folder)
+            if time.monotonic() - drawn > _PAGE_EVERY_S:
+                write_results(record, folder)
+                drawn = time.monotonic()
+        watch(event, record)
+
+    return note
+
+
+def conclude(ledger: "Ledger", folder: Path) -> RunRecord:
+    """Test the front on the split that no search has seen, write all results, and return the run."""
+    from beats_search.pareto import front_of_run
+    from beats_search.report.page import write_results
+    from beats_search.trial.run import test_accuracy
+
+    record = ledger.run_record()
+    known = dict(record.test_accuracy)
+    for trial, _ in (*front_of_run(record), *record.finished()[:1]):
+        model = model_file(folder, trial.number)
+        if trial.number not in known and model.exists():
+            known[trial.number] = test_accuracy(trial.plan, model)
+    ledger.set_test_accuracy(known)
+    record = ledger.run_record()
+    write_results(record, folder)
+    return record
