@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from beats_search.app.problem import STORE
 from beats_search.tensors.data import DataBundle, Split, Standardize
 from beats_search.tensors.seams import Bench
 
@@ -37,6 +38,14 @@ def stripes() -> DataBundle:
         line = image[0, label] if label < 8 else image[0, :, label - 8]
         line += 0.6
     return bundle_of(images, labels)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _store_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep trained stages out of the home of whoever runs the tests, and theirs out of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(STORE, str(tmp_path_factory.mktemp("stages")))
+        yield
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from beats_search.records.outcome import Failed, Finished, Footprint, Interval, 
 from beats_search.records.part import Part
 from beats_search.records.plan import TrainingPlan, TrialPlan
 from beats_search.records.search_plan import SearchPlan
+from beats_search.search.attempt import KeepGoing, RunTrial
 from beats_search.search.domain import Domain, domain_of
 from beats_search.search.ledger import Ledger
 from beats_search.search.reading import RunFacts, read_run
@@ -131,9 +132,9 @@ class Trials:
         self.plans: list[TrialPlan] = []
         self._instead = instead or {}
 
-    def __call__(self, number: int, plan: TrialPlan) -> TrialOutcome:
+    def __call__(self, number: int, plan: TrialPlan, keep_going: KeepGoing) -> TrialOutcome:
         """Run one trial."""
-        del number
+        del number, keep_going
         self.plans.append(plan)
         self._instead.get(len(self.plans), lambda: None)()
         return outcome_of(plan)
@@ -153,7 +154,7 @@ def interrupt() -> None:
     raise KeyboardInterrupt
 
 
-def problem(trials: Callable[[int, TrialPlan], TrialOutcome], *, continuous: bool = True) -> Problem:
+def problem(trials: RunTrial, *, continuous: bool = True) -> Problem:
     """Return the toy problem."""
     return Problem(
         domain=domain(continuous=continuous),

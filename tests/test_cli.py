@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -12,9 +13,11 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from cli_calls import call, write
+from cli_calls import SPACE, call, write
 from toys import stripes
 from typer.testing import Result
+
+from beats_search.search.reading import read_run
 
 pytestmark = pytest.mark.usefixtures("toys_importable")
 
@@ -79,13 +82,33 @@ def test_a_finished_run_has_nothing_left_to_do(finished: tuple[Path, Result]) ->
 
 
 @pytest.mark.slow
-def test_an_edited_space_does_not_mix_with_the_run(finished: tuple[Path, Result]) -> None:
-    """A folder that holds another space's run is refused, with what to do."""
+def test_a_space_that_nothing_fits_any_more_is_refused(finished: tuple[Path, Result]) -> None:
+    """A run none of whose trials the edited space allows stays as it is, and the user is told what to do."""
     folder, _ = finished
+    before = (folder / "study.db").read_bytes()
     result = call("run", folder.parent / "space.yaml", "--out", folder, "--set", "training.epochs=1")
     assert result.exit_code == 2
-    assert "another space" in result.output
+    assert "no trial of its run fits" in result.output
     assert "--fresh" in result.output
+    assert (folder / "study.db").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_an_edited_space_keeps_what_fits(finished: tuple[Path, Result], tmp_path: Path) -> None:
+    """With a knob narrowed, the trials within it stay, numbers and models included, and others run beside them."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    plans = {row.number: row.plan for row in read_run(folder / "study.db").trials}
+    narrow = SPACE.replace("{choice: [32, 8]}", "8").replace("trials: 4", "trials: 3")
+    result = call("run", write(tmp_path, narrow), "--out", folder)
+    assert result.exit_code == 0, result.output
+    assert "the space was edited: 1 of 3 trials still fit it and are kept" in result.output
+    after = read_run(folder / "study.db").trials
+    kept = [row for row in after if row.number and row.number in plans]
+    assert len(kept) == 1
+    assert all(row.plan == plans[row.number] for row in kept)
+    assert {row.number for row in after} - plans.keys() == {len(plans)}
+    assert (folder / "study.previous.db").is_file()
 
 
 @pytest.mark.slow

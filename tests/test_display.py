@@ -69,4 +69,4 @@ def test_lines_tell_every_kind_of_event(capsys: pytest.CaptureFixture[str]) -> N
     assert len(lines) == 3 + len(run.trials)
     assert any("reference" in line for line in lines)
     assert any("failed in" in line for line in lines)
-    assert any("stopped after epoch" in line for line in lines)
+    assert any(" stopped: " in line for line in lines)

@@ -119,7 +119,7 @@ def test_a_run_goes_on_wherever_its_space_lies() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"space_canonical": "other"}, "of another space"),
+        ({"name": "other"}, "of another space"),
         ({"data_digest": "other"}, "on other data"),
         (
             {"environment": {**THEN.environment, "onnxruntime": "2"}},

@@ -101,7 +101,7 @@ def test_a_model_covers_every_knob(path: Path, sampler: str) -> None:
 def test_a_sampler_learns(path: Path, sampler: str) -> None:
     """Where smaller learning rates are better, later proposals are well below the middle (0.03) of their range."""
 
-    def smaller_is_better(number: int, plan: TrialPlan) -> Finished:
+    def smaller_is_better(number: int, plan: TrialPlan, _: object) -> Finished:
         del number
         return finished(0.5 - math.log10(plan.training.lr) / 10, 1.0)
 
@@ -114,7 +114,7 @@ def test_a_sampler_learns(path: Path, sampler: str) -> None:
 def test_gp_does_not_return_to_what_failed(path: Path) -> None:
     """Where large learning rates fail, the model comes to avoid them; left out, they would attract it for ever."""
 
-    def mostly_fails(number: int, plan: TrialPlan) -> TrialOutcome:
+    def mostly_fails(number: int, plan: TrialPlan, _: object) -> TrialOutcome:
         if number and plan.training.lr > 0.02:
             return Failed(stage="train", reason="diverged")
         return finished(0.5 + plan.training.lr, 1.0)

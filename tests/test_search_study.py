@@ -247,7 +247,7 @@ def test_a_trial_without_room_for_its_files_is_a_full_disk_too(path: Path) -> No
 def test_a_failed_reference_ends_the_search_and_is_tried_again(path: Path) -> None:
     """Without a reference there is nothing to compare with: the error names stage and reason, and trial 0 is open."""
 
-    def fails(number: int, plan: TrialPlan) -> TrialOutcome:
+    def fails(number: int, plan: TrialPlan, _: object) -> TrialOutcome:
         del number, plan
         return Failed(stage="export", reason="no such operator")
 
@@ -267,7 +267,7 @@ def test_a_failed_reference_ends_the_search_and_is_tried_again(path: Path) -> No
 def test_a_value_that_is_no_number_is_a_failure(path: Path) -> None:
     """A finished trial with NaN where an objective or a limit is read counts as failed, with the name of the value."""
 
-    def nan(number: int, plan: TrialPlan) -> TrialOutcome:
+    def nan(number: int, plan: TrialPlan, _: object) -> TrialOutcome:
         return finished(0.5, 1.0, size_kb=math.nan) if number else outcome_of(plan)
 
     with new_ledger(path) as ledger:

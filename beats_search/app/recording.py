@@ -4,17 +4,19 @@ import contextlib
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from beats_search.records.errors import CommandError, NothingFinishedError, SearchEndedError
-from beats_search.records.event import Ended, Event, Notify
+from beats_search.records.event import Carried, Ended, Event, Notify
 from beats_search.records.plan import TrialPlan
 from beats_search.records.run import RunRecord
 from beats_search.search.folder import check_same_run, model_file, study_file, tidy_folder
 
 if TYPE_CHECKING:
     from beats_search.search.ledger import Ledger
+    from beats_search.search.reading import RunFacts
     from beats_search.space.knobs import SearchSpace
     from beats_search.trial.recipe import DataFacts
 
@@ -24,14 +26,56 @@ Watch: TypeAlias = Callable[[Event, RunRecord], None]
 _PAGE_EVERY_S: Final = 30.0
 
 
-def open_ledger(space: "SearchSpace", folder: Path, reference: TrialPlan, data: "DataFacts") -> "Ledger":
-    """Open the run's ledger, or start one; CommandError when the folder holds another space's run."""
-    from beats_search.measuring.machine import describe_machine
+def open_ledger(
+    space: "SearchSpace", folder: Path, reference: TrialPlan, data: "DataFacts"
+) -> "tuple[Ledger, Carried | None]":
+    """Open the run's ledger, or start one, and say what was carried over when the space was edited since.
+
+    Raises CommandError when the folder holds the run of another space, or one of which nothing fits any more.
+    """
     from beats_search.report.files import replace_text
     from beats_search.search.ledger import Ledger
+
+    facts, study = _facts(space, reference, data), study_file(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        carried = _carried(space, folder, facts) if study.is_file() else None
+        ledger = Ledger.open(study) if study.is_file() else Ledger.create(study, facts)
+    except SearchEndedError as error:
+        raise NothingFinishedError(str(error)) from error
+    except PermissionError as error:
+        raise CommandError(f"{folder} cannot be written: {error.strerror}; --out names another folder") from error
+    with contextlib.ExitStack() as stack:
+        stack.callback(ledger.close)
+        tidy_folder(folder)
+        replace_text(folder / "space.yaml", space.text)
+        replace_text(folder / "environment.json", json.dumps(ledger.facts.environment, indent=2))
+        stack.pop_all()
+    return ledger, carried
+
+
+def _carried(space: "SearchSpace", folder: Path, facts: "RunFacts") -> Carried | None:
+    """Check that a run can go on, and carry its trials over to the space where that was edited."""
+    from beats_search.search.carrying import Fit, carry_over
+    from beats_search.search.domain import domain_of
+    from beats_search.search.reading import read_facts
+    from beats_search.space.fitting import values_of
+
+    before = read_facts(study_file(folder))
+    check_same_run(before, facts, folder)
+    if before.space_canonical == facts.space_canonical:
+        return None
+    kept, told = carry_over(
+        study_file(folder), facts, Fit(domain=domain_of(space), values_of=partial(values_of, space))
+    )
+    return Carried(kept=kept, told=told)
+
+
+def _facts(space: "SearchSpace", reference: TrialPlan, data: "DataFacts") -> "RunFacts":
+    from beats_search.measuring.machine import describe_machine
     from beats_search.search.reading import RunFacts
 
-    facts = RunFacts(
+    return RunFacts(
         name=space.name,
         seed=space.seed,
         space_text=space.text,
@@ -46,22 +90,6 @@ def open_ledger(space: "SearchSpace", folder: Path, reference: TrialPlan, data: 
         columns=data.columns,
         data_digest=data.digest,
     )
-    study = study_file(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        ledger = Ledger.open(study) if study.is_file() else Ledger.create(study, facts)
-    except SearchEndedError as error:
-        raise NothingFinishedError(str(error)) from error
-    except PermissionError as error:
-        raise CommandError(f"{folder} cannot be written: {error.strerror}; --out names another folder") from error
-    with contextlib.ExitStack() as stack:
-        stack.callback(ledger.close)
-        check_same_run(ledger.facts, facts, folder)
-        tidy_folder(folder)
-        replace_text(folder / "space.yaml", space.text)
-        replace_text(folder / "environment.json", json.dumps(ledger.facts.environment, indent=2))
-        stack.pop_all()
-    return ledger
 
 
 def saving(ledger: "Ledger", folder: Path, watch: Watch) -> Notify:

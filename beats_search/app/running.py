@@ -1,26 +1,25 @@
 """Running: a request in, a searched space and its results in a folder out."""
 
 import contextlib
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from beats_search.app.first_look import counters, first_look
+from beats_search.app.problem import problem_of, store_of
 from beats_search.app.recording import Watch, conclude, open_ledger, saving
 from beats_search.app.spaces import read
 from beats_search.records.errors import BeatsError, NothingFinishedError, SearchEndedError
-from beats_search.records.event import Notify, Retiming
-from beats_search.records.outcome import Finished, TrialOutcome
-from beats_search.records.plan import TrialPlan
-from beats_search.records.run import REFERENCE, RunRecord
+from beats_search.records.event import Confirming, Notify, Retiming
+from beats_search.records.run import Confirmation, RunRecord
 from beats_search.search.folder import check_folder, clear_folder, model_file
 
 if TYPE_CHECKING:
     from beats_search.measuring.quiet import QuietWindow
+    from beats_search.records.search_plan import SearchPlan
     from beats_search.search.ledger import Ledger
-    from beats_search.trial.run import Instruments, Reference
+    from beats_search.trial.run import Instruments
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +48,7 @@ def run(request: RunRequest, watch: Watch = lambda _event, _record: None) -> Run
     Raises a BeatsError; after NothingFinishedError and SearchEndedError, what had finished is reported.
     """
     from beats_search.measuring.quiet import QuietWindow
-    from beats_search.pareto import worst_corner
-    from beats_search.search.domain import domain_of
-    from beats_search.search.study import Ending, Problem, search
+    from beats_search.search.study import Ending, search
     from beats_search.trial.run import Instruments
 
     space = read(request.space, request.changes)
@@ -60,17 +57,16 @@ def run(request: RunRequest, watch: Watch = lambda _event, _record: None) -> Run
     with first_look(space) as (reference, paired, data):
         if request.fresh:
             clear_folder(folder)
-        with open_ledger(space, folder, reference, data) as ledger:
-            tools = Instruments(window=QuietWindow(folder=folder), counters=counters(space))
-            problem = Problem(
-                domain=domain_of(space),
-                run_trial=_trials_of(ledger, folder, paired, tools),
-                reference_point=partial(worst_corner, space.objectives, data.majority_share),
-            )
+        ledger, carried = open_ledger(space, folder, reference, data)
+        with ledger:
+            tools = Instruments(window=QuietWindow(folder=folder), counters=counters(space), store=store_of(space))
+            problem = problem_of(space, ledger, folder, paired, data, tools)
             notify = saving(ledger, folder, watch)
+            if carried is not None:
+                notify(carried)
             try:
                 ending = search(problem, ledger, space.search, notify)
-                if ending is not Ending.INTERRUPTED and not _timed_once_more(ledger, folder, tools.window, notify):
+                if ending is not Ending.INTERRUPTED and not _settled(ledger, folder, space.search, tools, notify):
                     ending = Ending.INTERRUPTED
             except (NothingFinishedError, SearchEndedError) as error:
                 with contextlib.suppress(BeatsError, OSError):
@@ -82,31 +78,41 @@ def run(request: RunRequest, watch: Watch = lambda _event, _record: None) -> Run
     return RunResult(folder=folder, record=record, ending=ending.value, interrupted=ending is Ending.INTERRUPTED)
 
 
-def _trials_of(
-    ledger: "Ledger", folder: Path, paired: "Reference", tools: "Instruments"
-) -> Callable[[int, TrialPlan], TrialOutcome]:
-    """Return what runs a trial in a folder, its latency on the scale of trial 0 as soon as that has finished."""
-    from beats_search.trial.run import run_trial
-
-    def run_number(number: int, plan: TrialPlan) -> TrialOutcome:
-        known = ledger.account.records.get(REFERENCE)
-        median = known.outcome.latency.median_ms if known and isinstance(known.outcome, Finished) else None
-        return run_trial(plan, model_file(folder, number).parent, replace(paired, median_ms=median), instruments=tools)
-
-    return run_number
+def _settled(ledger: "Ledger", folder: Path, plan: "SearchPlan", tools: "Instruments", notify: Notify) -> bool:
+    """Time the front once more and train it anew where that is asked for; tell whether that was not interrupted."""
+    try:
+        _time_once_more(ledger, folder, tools.window, notify)
+        _confirm(ledger, plan.confirm, tools.window, notify)
+    except KeyboardInterrupt:
+        return False
+    return True
 
 
-def _timed_once_more(ledger: "Ledger", folder: Path, window: "QuietWindow", notify: Notify) -> bool:
-    """Time what may be on the front side by side and note it; tell whether that was not interrupted."""
+def _time_once_more(ledger: "Ledger", folder: Path, window: "QuietWindow", notify: Notify) -> None:
+    """Time what may be on the front side by side and note it."""
     from beats_search.trial.retiming import retime, to_retime
 
     record, model_of = ledger.run_record(), partial(model_file, folder)
     trials = to_retime(record, model_of)
-    try:
-        if trials:
-            notify(Retiming(count=len(trials)))
-            with window.measuring():
-                ledger.set_final_latencies(retime(record, trials, model_of))
-    except KeyboardInterrupt:
-        return False
-    return True
+    if trials:
+        notify(Retiming(count=len(trials)))
+        with window.measuring():
+            ledger.set_final_latencies(retime(record, trials, model_of))
+
+
+def _confirm(ledger: "Ledger", count: int, window: "QuietWindow", notify: Notify) -> None:
+    """Train each member of the front anew with other seeds, those apart that have been, and note what it reached."""
+    from beats_search.pareto import front_of_run
+    from beats_search.trial.confirming import confirm
+
+    for trial, _ in front_of_run(ledger.run_record()):
+        for index in range(1, count + 1):
+            known = dict(ledger.run_record().confirmed)
+            found = known.get(trial.number, Confirmation(seeds=(), accuracy=()))
+            seed = trial.plan.seed + index
+            if seed in found.seeds:
+                continue
+            notify(Confirming(number=trial.number, index=index, count=count))
+            share = confirm(trial.plan, seed, window)
+            again = Confirmation(seeds=(*found.seeds, seed), accuracy=(*found.accuracy, share))
+            ledger.set_confirmed(known | {trial.number: again})

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.text import Text
 
 from beats_search.cli.tables import Terminal, front_table
-from beats_search.records.event import Began, Ended, Event, Reclaimed, Repeated, Retiming
+from beats_search.records.event import Began, Carried, Confirming, Ended, Event, Reclaimed, Repeated, Retiming
 from beats_search.records.outcome import Failed, Finished, Stopped
 from beats_search.records.run import RunRecord, TrialRecord
 from beats_search.report.measures import duration, plural
@@ -36,7 +36,7 @@ def display(space: "SearchSpace") -> Iterator["Watch"]:
 
         def watch(event: Event, record: RunRecord) -> None:
             picture.note(event, record)
-            if isinstance(event, Ended | Reclaimed):
+            if isinstance(event, Ended | Reclaimed | Carried):
                 live.console.print(_line(event), highlight=False, markup=False)
 
         yield watch
@@ -62,7 +62,7 @@ class Picture:
             self._before = record.seconds  # of earlier sittings
         self._record = record
         self._ran += isinstance(event, Ended)
-        if isinstance(event, Began | Retiming):
+        if isinstance(event, Began | Retiming | Confirming):
             self._doing = _line(event)
 
     def render(self) -> RenderableType:
@@ -99,8 +99,19 @@ def _line(event: Event) -> str:
             return f"trial {number} repeats trial {known} and is answered from it"
         case Reclaimed(number=number):
             return f"trial {number} was cut off; its plan is tried again"
+        case Retiming() | Carried() | Confirming():
+            return _around(event)
+
+
+def _around(event: Retiming | Carried | Confirming) -> str:
+    """Say what happens before the search goes on, or after it."""
+    match event:
         case Retiming(count=count):
             return f"timing {plural(count, 'model')} once more, side by side with the reference"
+        case Carried(kept=kept, told=told):
+            return f"the space was edited: {kept} of {plural(told, 'trial')} still fit it and are kept"
+        case Confirming(number=number, index=index, count=count):
+            return f"training trial {number} anew with another seed ({index} of {count})"
 
 
 def _ended(record: TrialRecord) -> str:
@@ -110,8 +121,10 @@ def _ended(record: TrialRecord) -> str:
             speed = _speed(found.latency.ratio) if record.number else "reference"
             values = f"accuracy {found.accuracy:.4f}  {found.latency.median_ms:9.4f} ms  {speed:>13}"
             return f"{head} {values}  {found.footprint.size_kb:8.1f} kB  {found.executed_as}  ({record.seconds:.0f} s)"
-        case Stopped(epoch=epoch, reason=reason):
-            return f"{head} stopped after epoch {epoch}: {reason}"
+        case Stopped(epoch=0, reason=reason):
+            return f"{head} not trained: {reason}"
+        case Stopped(reason=reason):
+            return f"{head} stopped: {reason}"
         case Failed(stage=stage, reason=reason):
             return f"{head} failed in {stage}: {reason}"
 

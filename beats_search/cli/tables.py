@@ -33,6 +33,9 @@ def front_table(rows: Sequence["FrontRow"]) -> Table:
     """Return the values of a front's members as a table."""
     table = _table("trial", "accuracy", "test", "latency ms", "faster", "size kB")
     table.add_column("runs as", no_wrap=True)
+    anew = any(row.again for row in rows)
+    if anew:
+        table.add_column("anew, other seeds", no_wrap=True)
     if any(row.ties for row in rows):
         table.add_column("as fast as", no_wrap=True)
     for row in rows:
@@ -44,6 +47,7 @@ def front_table(rows: Sequence["FrontRow"]) -> Table:
             "–" if row.speedup is None else f"{row.speedup:.1f}×",
             f"{row.size_kb:.1f}",
             row.executed_as,
+            *([row.again] if anew else []),
             *([", ".join(map(str, row.ties))] if row.ties else []),
         )
     return table

@@ -45,6 +45,23 @@ class Retiming:
     count: int
 
 
-Event: TypeAlias = Began | Ended | Repeated | Reclaimed | Retiming
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carried:
+    """The space was edited: `kept` of `told` trials fit it as it is now and count; the others are left out."""
+
+    kept: int
+    told: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirming:
+    """Trial `number` of the front is trained anew from scratch with another seed, the `index`-th of `count` times."""
+
+    number: int
+    index: int
+    count: int
+
+
+Event: TypeAlias = Began | Ended | Repeated | Reclaimed | Retiming | Carried | Confirming
 Notify: TypeAlias = Callable[[Event], None]
 """Called with each event, in the process that searches."""

@@ -52,12 +52,18 @@ class Constraint:
 
     def violation(self, outcome: Finished) -> float:
         """Return by how much a finished trial breaks the limit; 0 or less when it holds."""
-        value = outcome.value(self.name)
-        return value - self.bound if self.sign == "<=" else self.bound - value
+        return self._excess(outcome.value(self.name))
 
     def holds(self, outcome: Finished) -> bool:
         """Tell whether a finished trial keeps the limit."""
         return self.violation(outcome) <= 0
+
+    def allows(self, value: float) -> bool:
+        """Tell whether the limit lets a value be."""
+        return self._excess(value) <= 0
+
+    def _excess(self, value: float) -> float:
+        return value - self.bound if self.sign == "<=" else self.bound - value
 
     def __str__(self) -> str:
         """Return the limit as a user would write it."""

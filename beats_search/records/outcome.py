@@ -5,8 +5,8 @@ Accuracies and shares are 0…1, times are in the unit that the name says, inter
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, TypeAlias
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias
 
 from beats_search.records.plain import Plain, from_tagged
 
@@ -100,6 +100,8 @@ class Footprint:
 class Finished:
     """A trial that went all the way. Everything here was measured on the exported file, `model_file` in its folder.
 
+    `stage_seconds` are those that were spent now; `reused_seconds` are those that work of earlier
+    trials had taken, by stage, where this one went on from it.
     `energy_mj` is the processor's energy for one call; None where it does not count and was not measured.
     """
 
@@ -113,6 +115,7 @@ class Finished:
     stage_seconds: Mapping[str, float]
     model_file: str = "model.onnx"
     energy_mj: float | None = None
+    reused_seconds: Mapping[str, float] = field(default_factory=dict)
 
     def value(self, objective: str) -> float:
         """Return the measured value of an objective by its name, NaN without one; KeyError for an unknown name."""
@@ -133,11 +136,17 @@ class Finished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stopped:
-    """A trial that was ended on purpose after an epoch, because going on could not pay."""
+    """A trial that was ended on purpose after an epoch, because going on could not pay.
+
+    After epoch 0 it was not trained at all, `foreseen` to break a limit or to gain too little.
+    `reused_seconds` are those that the work of earlier trials in it had taken, by stage.
+    """
 
     epoch: int
     reason: str
     curve: tuple[EpochScore, ...]
+    foreseen: Literal["", "limit", "gain"] = ""
+    reused_seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

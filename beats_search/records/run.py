@@ -20,6 +20,8 @@ class TrialRecord:
 
     `params` are the values of the knobs by their dotted paths, empty for the reference (trial 0).
     `began_s` and `seconds` count search time: `began_s` is how much of it had been spent before.
+    `spared_at` is the first epoch after which it would have been stopped, had it not been let go on to
+    find out how often that is wrong. `known` is what was known of it before training, by objective.
     """
 
     number: int
@@ -28,6 +30,16 @@ class TrialRecord:
     outcome: TrialOutcome
     began_s: float
     seconds: float
+    spared_at: int | None = None
+    known: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmation:
+    """Validation accuracies of a plan that was trained anew from scratch, one per seed."""
+
+    seeds: tuple[int, ...]
+    accuracy: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +54,7 @@ class RunRecord:
     `duplicates` counts proposals that repeated a known plan and were answered from it.
     `first_latency` is what the search had measured of the trials that were timed once more at its end,
     by number; the latency in their outcomes is the one of that second timing.
+    `confirmed` holds what members of the front reached with other seeds, by number.
     """
 
     name: str
@@ -58,6 +71,7 @@ class RunRecord:
     columns: tuple[Column, ...] = ()
     test_accuracy: Mapping[int, float] = field(default_factory=dict)
     first_latency: Mapping[int, Latency] = field(default_factory=dict)
+    confirmed: Mapping[int, Confirmation] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:

@@ -12,15 +12,25 @@ class SearchPlan:
 
     `trials` counts trials that ran, the reference among them; `timeout` counts seconds of search,
     over all sittings. A trial that has begun is finished.
+
+    `probe` lets what is known before training (latency, size, multiply-accumulates) decide whether a plan
+    is trained at all; `stop_early` ends trials that will hardly reach the front; `reuse` keeps what was trained
+    for trials that begin alike; `confirm` trains the front anew so many times, with other seeds.
     """
 
     trials: int = 40
     timeout: float | None = field(default=None, metadata={"duration": True})
     sampler: Annotated[Part, Shelf("samplers")] = Part(name="tpe")
+    probe: bool = True
+    stop_early: bool = True
+    reuse: bool = True
+    confirm: int = 0
 
     def __post_init__(self) -> None:
         """Refuse a budget that holds nothing."""
         if self.trials < 1:
             raise ValueError(f"search.trials needs to be at least 1, got {self.trials}")
+        if self.confirm < 0:
+            raise ValueError(f"search.confirm needs to be at least 0, got {self.confirm}")
         if self.timeout is not None and not self.timeout > 0:
             raise ValueError(f"search.timeout needs to be above 0 seconds, got {self.timeout}")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from beats_search.pareto import front_of_run
 from beats_search.records.outcome import Failed, Finished, Stopped
 from beats_search.records.plain import to_plain
 from beats_search.records.run import RunRecord, TrialRecord
@@ -64,6 +65,7 @@ class RunSection:
     surprises: tuple[str, ...]
     front: tuple[FrontEntry, ...]
     retiming: str
+    confirmed: bool
     budgets: tuple[Budget, ...]
     budget_members: Markup
     growth: Markup | None
@@ -92,6 +94,7 @@ def run_section(run: RunRecord, links: Links, anchor: str) -> RunSection:
         surprises=surprises(run),
         front=tuple(_front_entry(run, row, links) for row in front_rows(run)),
         retiming=retiming_in_words(run),
+        confirmed=any(trial.number in run.confirmed for trial, _ in front_of_run(run)),
         budgets=budgets(run, found.trial),
         budget_members=to_script_json(to_plain(budget_members(run, links))),
         growth=script_json(hypervolume_figure(run).to_json()) if grown else None,
@@ -172,8 +175,10 @@ def _why(trial: TrialRecord) -> str:
     match trial.outcome:
         case Failed(stage=stage, reason=reason):
             return f"in {stage}: {reason}"
-        case Stopped(epoch=epoch, reason=reason):
-            return f"after epoch {epoch}: {reason}"
+        case Stopped(epoch=0, reason=reason):
+            return f"not trained: {reason}"
+        case Stopped(reason=reason):
+            return reason
         case Finished(latency=latency):
             return ", ".join(remarks(latency))
 

@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import mean
 from typing import Final
 
 from beats_search.pareto import front_of_run
@@ -43,7 +44,8 @@ _FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
 class FrontRow:
     """A member of the front as a person reads it; `speedup` is latency of the reference / its own.
 
-    `ties` are its neighbours whose latencies cannot be told from its own.
+    `ties` are its neighbours whose latencies cannot be told from its own; `again` says what it reached
+    when it was trained anew with other seeds, empty where it was not.
     """
 
     trial: int
@@ -58,6 +60,7 @@ class FrontRow:
     plan: str
     test_accuracy: float | None
     ties: tuple[int, ...] = ()
+    again: str = ""
 
 
 def front_rows(run: RunRecord) -> tuple[FrontRow, ...]:
@@ -107,7 +110,16 @@ def _front_row(run: RunRecord, trial: TrialRecord, outcome: Finished) -> FrontRo
         executed_as=outcome.executed_as,
         plan=plan_in_words(trial.plan),
         test_accuracy=run.test_accuracy.get(trial.number),
+        again=_again(run, trial),
     )
+
+
+def _again(run: RunRecord, trial: TrialRecord) -> str:
+    """Say what a plan reached with other seeds: the mean, and the ends where there are several."""
+    shares = run.confirmed[trial.number].accuracy if trial.number in run.confirmed else ()
+    if len(shares) <= 1:
+        return "".join(f"{share:.4f}" for share in shares)
+    return f"{mean(shares):.4f} ({min(shares):.4f}…{max(shares):.4f})"
 
 
 def _cells(run: RunRecord, trial: TrialRecord) -> Mapping[str, Scalar]:

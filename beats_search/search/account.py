@@ -113,4 +113,6 @@ def record_of(trial: Trial | FrozenTrial) -> TrialRecord:
         outcome=outcome_from_plain(trial.user_attrs["outcome"]),
         began_s=trial.user_attrs["began_s"],
         seconds=trial.user_attrs["seconds"],
+        spared_at=trial.user_attrs.get("spared_at"),
+        known=trial.user_attrs.get("known", {}),
     )

@@ -10,6 +10,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from beats_search.records.part import Scalar
 from beats_search.records.plan import TrialPlan
+from beats_search.search.foresight import Foresight
 from beats_search.space.draw import Suggest, count_plans, draw, grid_points, knobs
 from beats_search.space.knobs import Choice, Range, SearchSpace
 
@@ -23,13 +24,14 @@ class Domain:
 
     `draw` asks a `Suggest` for the knobs that count and returns the plan; `grid(points)` yields the
     values of all plans with `points` values a range; `count` is how many plans there are, None when
-    a range is continuous.
+    a range is continuous. `foresight` is for samplers that ask what is known before training.
     """
 
     knobs: tuple[Range | Choice, ...]
     draw: Callable[[Suggest], TrialPlan]
     grid: Callable[[int], Iterable[Params]]
     count: int | None
+    foresight: Foresight | None = None
 
     def __post_init__(self) -> None:
         """Refuse a path that means two things, because a study could not store it."""

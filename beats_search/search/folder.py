@@ -10,7 +10,12 @@ from beats_search.records.errors import CommandError
 from beats_search.search.lock import Lock
 from beats_search.search.reading import RunFacts, is_study
 
-_RESULTS: Final = frozenset({"space.yaml", "study.db", "front.json", "trials.csv", "report.html", "environment.json"})
+PREVIOUS: Final = "study.previous.db"
+"""Where the study is that the last edit of the space replaced."""
+
+_RESULTS: Final = frozenset({
+    "space.yaml", "study.db", "front.json", "trials.csv", "report.html", "environment.json", PREVIOUS,
+})  # fmt: skip
 _LOCK: Final = "study.lock"
 _TRACES: Final = frozenset({
     _LOCK, ".turnstile", ".quiet", "study.new", "study.new-journal", "study.db-journal", "study.db-wal", "study.db-shm",
@@ -56,10 +61,11 @@ def check_folder(folder: Path, *, fresh: bool) -> None:
 
 
 def check_same_run(then: RunFacts, now: RunFacts, folder: Path) -> None:
-    """Refuse to mix two spaces, other data, or latencies that cannot be compared, in one run."""
+    """Refuse to mix runs of other names, other data, or latencies that cannot be compared, in one run."""
     advice = "--fresh starts anew, --out names another folder"
-    if then.space_canonical != now.space_canonical:
-        raise CommandError(f"{folder} holds the run of another space than {now.space_file} is now; {advice}")
+    if then.name != now.name:
+        what = f"holds the run of another space ({then.name}) than {now.space_file} is ({now.name})"
+        raise CommandError(f"{folder} {what}; {advice}")
     if then.data_digest not in {"", now.data_digest}:
         raise CommandError(f"{folder} holds a run on other data than {now.space_file} names now; {advice}")
     for fact in (*_TIMED_ON, *(library for name, library in _LIBRARIES.items() if f'"{name}"' in now.space_canonical)):

@@ -13,14 +13,16 @@ from typing import Final, Self, final
 import optuna
 from optuna import Study, Trial
 from optuna.samplers import BaseSampler, RandomSampler
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from beats_search.records.errors import CommandError
 from beats_search.records.outcome import Failed, Finished, Latency, Stopped, TrialOutcome, outcome_from_plain
 from beats_search.records.plain import tagged, to_plain
 from beats_search.records.plan import TrialPlan
-from beats_search.records.run import REFERENCE, RunRecord, TrialRecord
+from beats_search.records.run import REFERENCE, Confirmation, RunRecord, TrialRecord
 from beats_search.search.account import Account, Loss, Lost, plan_of, read_account, record_of
+from beats_search.search.attempt import Attempted
 from beats_search.search.lock import Lock
 from beats_search.search.reading import MARK, SCHEMA, RunFacts, read_study, run_record
 from beats_search.search.storage import (
@@ -89,9 +91,9 @@ class Ledger:
         return max((record.began_s + record.seconds for record in self.account.records.values()), default=0.0)
 
     @property
-    def has_reference_point(self) -> bool:
-        """Whether the worst corner of the hypervolume has been noted."""
-        return "reference_point" in self._study.user_attrs
+    def reference_point(self) -> Mapping[str, float]:
+        """The worst corner of the hypervolume by objective name; empty until it has been noted."""
+        return dict(self._study.user_attrs.get("reference_point", {}))
 
     def run_record(self) -> RunRecord:
         """Return the run as it stands."""
@@ -115,6 +117,11 @@ class Ledger:
         plain = {str(number): to_plain(latency) for number, latency in latencies.items()}
         with kept(self.path):
             self._study.set_user_attr("final_latency", plain)
+
+    def set_confirmed(self, found: Mapping[int, Confirmation]) -> None:
+        """Note what plans reached with other seeds, by trial number, in place of all noted before."""
+        with kept(self.path):
+            self._study.set_user_attr("confirmed", {str(number): to_plain(told) for number, told in found.items()})
 
     def ask_reference(self) -> Trial:
         """Return trial 0 as one that runs. It stays open until it has finished, however often it is tried."""
@@ -152,6 +159,13 @@ class Ledger:
         self._study.add_trial(second)
         self.account.proposed(lost.number)
         return self._reopened(self._study.get_trials(deepcopy=False)[-1]), plan_of(first)
+
+    def foresee(self, trial: Trial, attempted: Attempted) -> None:
+        """Note what was known of a trial before it was trained, and whether it was spared."""
+        if attempted.known:
+            trial.set_user_attr("known", dict(attempted.known))
+        if attempted.spared_at is not None:
+            trial.set_user_attr("spared_at", attempted.spared_at)
 
     def tell(self, trial: Trial, outcome: TrialOutcome, *, began_s: float, seconds: float) -> TrialRecord:
         """Note how a trial ended and return it as a record. The outcome is written before the state."""
@@ -245,18 +259,22 @@ class Ledger:
         return Trial(self._study, trial._trial_id)  # noqa: SLF001 - Optuna tells it nowhere else
 
 
+def write_facts(storage: RDBStorage, facts: RunFacts) -> Study:
+    """Begin a study of ours in a storage, without trials."""
+    directions = [objective.direction for objective in facts.objectives]
+    study = optuna.create_study(storage=storage, study_name=facts.name, directions=directions, sampler=RandomSampler())
+    with without_experimental_warnings():
+        study.set_metric_names([objective.name for objective in facts.objectives])
+    for field in fields(facts):
+        study.set_user_attr(field.name, to_plain(getattr(facts, field.name)))
+    study.set_user_attr(MARK, SCHEMA)
+    return study
+
+
 def _write_new(path: Path, facts: RunFacts) -> None:
     """Write the study aside and move it into place whole."""
     aside = path.with_suffix(".new")
     aside.unlink(missing_ok=True)
     with kept(path), closing_storage(create_storage(aside)) as storage:
-        directions = [objective.direction for objective in facts.objectives]
-        study = optuna.create_study(
-            storage=storage, study_name=facts.name, directions=directions, sampler=RandomSampler()
-        )
-        with without_experimental_warnings():
-            study.set_metric_names([objective.name for objective in facts.objectives])
-        for field in fields(facts):
-            study.set_user_attr(field.name, to_plain(getattr(facts, field.name)))
-        study.set_user_attr(MARK, SCHEMA)
+        write_facts(storage, facts)
     aside.rename(path)

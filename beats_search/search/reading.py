@@ -16,7 +16,7 @@ from beats_search.records.objective import Constraint, Objective
 from beats_search.records.outcome import Finished, Latency
 from beats_search.records.plain import from_plain
 from beats_search.records.plan import TrialPlan
-from beats_search.records.run import RunRecord, with_latency
+from beats_search.records.run import Confirmation, RunRecord, with_latency
 from beats_search.search.account import Account, read_account
 from beats_search.search.storage import closing_storage, open_storage
 
@@ -125,6 +125,9 @@ def run_record(study: Study, facts: RunFacts, account: Account) -> RunRecord:
         input_shape=facts.input_shape,
         columns=facts.columns,
         test_accuracy={int(number): share for number, share in attributes.get("test_accuracy", {}).items()},
+        confirmed={
+            int(number): from_plain(Confirmation, told) for number, told in attributes.get("confirmed", {}).items()
+        },
         first_latency={
             trial.number: trial.outcome.latency
             for trial in trials

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
@@ -17,11 +17,14 @@ from beats_search.records.outcome import Failed, Finished, Stopped, TrialOutcome
 from beats_search.records.plan import TrialPlan
 from beats_search.records.run import REFERENCE, TrialRecord
 from beats_search.records.search_plan import SearchPlan
+from beats_search.search.attempt import Known, RunTrial, attempt
 from beats_search.search.domain import Domain
+from beats_search.search.foresight import Foresight
 from beats_search.search.ledger import Ledger
 from beats_search.search.proposal import Asked, SamplerPart
 from beats_search.search.reading import RunFacts
 from beats_search.search.samplers.random_search import RandomSearch
+from beats_search.search.stopping import Stopping
 from beats_search.search.storage import is_disk_failure, kept
 
 PATIENCE: Final = 5
@@ -45,13 +48,18 @@ class Ending(Enum):
 class Problem:
     """What is searched, and how a plan is tried.
 
-    `run_trial(number, plan)` returns a trial's own failure as `Failed`; whatever it raises ends the
-    search. `reference_point` makes the worst corner of the hypervolume from the reference.
+    `run_trial(number, plan, keep_going)` returns a trial's own failure as `Failed`; whatever it raises
+    ends the search. `reference_point` makes the worst corner of the hypervolume from the reference.
+    `known` gives what is known of a plan before training, `cost` what training it would cost, on any
+    scale above 0; without `known`, nothing is foreseen, and without `stopping` no trial stopped.
     """
 
     domain: Domain
-    run_trial: Callable[[int, TrialPlan], TrialOutcome]
+    run_trial: RunTrial
     reference_point: Callable[[Finished], Mapping[str, float]]
+    known: Known | None = None
+    cost: Callable[[TrialPlan], float] = lambda _: 1.0
+    stopping: Stopping | None = None
 
 
 def search(
@@ -145,7 +153,7 @@ def _reference(sitting: _Sitting) -> None:
     if record is None or not isinstance(record.outcome, Finished):
         record = _run(sitting, ledger.ask_reference(), ledger.facts.reference)
     match record.outcome:
-        case Finished() as finished if not ledger.has_reference_point:
+        case Finished() as finished if not ledger.reference_point:
             ledger.set_reference_point(sitting.problem.reference_point(finished))
         case Finished():
             pass
@@ -175,14 +183,33 @@ def _spent(sitting: _Sitting, repeats: int) -> Ending | None:
 def _next_sampler(sitting: _Sitting) -> BaseSampler | None:
     account = sitting.ledger.account
     part = sitting.sampler if account.streak < PATIENCE else RandomSearch()
-    return part.make(sitting.ledger.facts.seed, account.proposals, sitting.problem.domain)
+    return part.make(sitting.ledger.facts.seed, account.proposals, _foreseeing(sitting))
+
+
+def _foreseeing(sitting: _Sitting) -> Domain:
+    """Return the domain with what samplers may ask about a plan before it is trained."""
+    problem, ledger = sitting.problem, sitting.ledger
+    if problem.known is None:
+        return problem.domain
+    foresight = Foresight(
+        objectives=ledger.facts.objectives,
+        constraints=ledger.facts.constraints,
+        reference_point=ledger.reference_point,
+        known=problem.known,
+        cost=problem.cost,
+    )
+    return replace(problem.domain, foresight=foresight)
 
 
 def _run(sitting: _Sitting, trial: Trial, plan: TrialPlan) -> TrialRecord:
     sitting.notify(Began(number=trial.number, plan=plan))
-    began_s = sitting.elapsed()
-    outcome = _sound(sitting.problem.run_trial(trial.number, plan), sitting.ledger.facts)
-    record = sitting.ledger.tell(trial, outcome, began_s=began_s, seconds=sitting.elapsed() - began_s)
+    began_s, problem, ledger = sitting.elapsed(), sitting.problem, sitting.ledger
+    attempted = attempt(
+        ledger.run_record, trial.number, plan, problem.run_trial, known=problem.known, stopping=problem.stopping
+    )
+    ledger.foresee(trial, attempted)
+    outcome = _sound(attempted.outcome, ledger.facts)
+    record = ledger.tell(trial, outcome, began_s=began_s, seconds=sitting.elapsed() - began_s)
     sitting.notify(Ended(record=record))
     return record
 

@@ -1,0 +1,90 @@
+"""Problem: a space and the ledger of its run in, what the search needs to try plans of it out."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from beats_search.records.outcome import Finished, TrialOutcome
+from beats_search.records.plan import TrialPlan
+from beats_search.records.run import REFERENCE
+from beats_search.search.folder import model_file
+
+if TYPE_CHECKING:
+    from beats_search.search.attempt import KeepGoing, RunTrial
+    from beats_search.search.ledger import Ledger
+    from beats_search.search.study import Problem
+    from beats_search.space.knobs import SearchSpace
+    from beats_search.trial.recipe import DataFacts
+    from beats_search.trial.run import Instruments, Reference
+    from beats_search.trial.store import Store
+
+STORE: Final = "BEATS_SEARCH_STORE"
+"""The environment variable that names the folder in which trained stages are kept for all runs."""
+
+STORE_BYTES: Final = 4_000_000_000
+"""The most that is kept there; what was used longest ago goes first."""
+
+
+def problem_of(
+    space: "SearchSpace", ledger: "Ledger", folder: Path, paired: "Reference", data: "DataFacts", tools: "Instruments"
+) -> "Problem":
+    """Return the problem of a space whose run is in `folder`; latencies are paired with `paired`."""
+    from beats_search.pareto import worst_corner
+    from beats_search.search.domain import domain_of
+    from beats_search.search.stopping import Stopping
+    from beats_search.search.study import Problem
+    from beats_search.trial.cost import cost
+
+    on_scale = _on_scale_of(ledger, paired)
+    return Problem(
+        domain=domain_of(space),
+        run_trial=_trials(folder, on_scale, tools),
+        reference_point=partial(worst_corner, space.objectives, data.majority_share),
+        known=_known(on_scale, tools) if space.search.probe else None,
+        cost=partial(cost, store=tools.store),
+        stopping=Stopping() if space.search.stop_early else None,
+    )
+
+
+def store_of(space: "SearchSpace") -> "Store | None":
+    """Return where trained stages are kept; None where the space asks that nothing be reused."""
+    from beats_search.trial.store import Store
+
+    if not space.search.reuse:
+        return None
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Store(Path(os.environ.get(STORE) or cache / "beats-search" / "stages"), STORE_BYTES)
+
+
+def _on_scale_of(ledger: "Ledger", paired: "Reference") -> Callable[[], "Reference"]:
+    """Return what gives the reference, with the median of trial 0 as soon as that has finished."""
+
+    def on_scale() -> "Reference":
+        known = ledger.account.records.get(REFERENCE)
+        median = known.outcome.latency.median_ms if known and isinstance(known.outcome, Finished) else None
+        return replace(paired, median_ms=median)
+
+    return on_scale
+
+
+def _trials(folder: Path, on_scale: Callable[[], "Reference"], tools: "Instruments") -> "RunTrial":
+    from beats_search.trial.run import run_trial
+
+    def run_number(number: int, plan: TrialPlan, keep_going: "KeepGoing") -> TrialOutcome:
+        return run_trial(plan, model_file(folder, number).parent, on_scale(), keep_going, instruments=tools)
+
+    return run_number
+
+
+def _known(on_scale: Callable[[], "Reference"], tools: "Instruments") -> Callable[[TrialPlan], Mapping[str, float]]:
+    from beats_search.trial.probe import probe_file
+
+    def known(plan: TrialPlan) -> Mapping[str, float]:
+        found = probe_file(plan, on_scale(), tools.window)
+        weight = found.footprint
+        return {"latency_ms": found.latency.median_ms, "size_kb": weight.size_kb, "macs": float(weight.macs)}
+
+    return known

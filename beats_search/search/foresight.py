@@ -1,0 +1,29 @@
+"""Foresight: what of a trial is known before it is trained, for a sampler that asks."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from beats_search.records.objective import Constraint, Objective
+from beats_search.records.plan import TrialPlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Foresight:
+    """What counts in a run, and what is known of a plan before it is trained.
+
+    `known` returns the values of those objectives and constrained quantities by name that do not
+    depend on training (never accuracy); it takes up to seconds for a new structure, and may raise
+    any Exception for a plan that cannot be built. `cost` is the relative cost, above 0, of training
+    a plan given what is stored already. `reference_point` is the worst corner of the hypervolume by
+    objective.
+    """
+
+    objectives: tuple[Objective, ...]
+    constraints: tuple[Constraint, ...]
+    reference_point: Mapping[str, float]
+    known: Callable[[TrialPlan], Mapping[str, float]]
+    cost: Callable[[TrialPlan], float]
+
+    def keeps_limits(self, known: Mapping[str, float]) -> bool:
+        """Tell whether the limits on known quantities hold."""
+        return all(limit.allows(known[limit.name]) for limit in self.constraints if limit.name in known)
