@@ -30,7 +30,7 @@ from beats_search.records.objective import Constraint, Objective
 from beats_search.records.outcome import EpochScore, Failed
 from beats_search.records.plan import TrialPlan
 from beats_search.records.run import RunRecord
-from beats_search.search.savings import savings_of_run
+from beats_search.report.savings import savings_of_run
 from beats_search.search.stopping import GoOn, Spare, Stop, Stopping, Verdict, _images, bar, is_rung, is_spared, judge
 
 ALWAYS_STOP = Stopping(spared=0.0)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Generator, Tensor, nn
+from torch import Generator, nn
 from torch.nn.functional import cross_entropy
 
 from beats_search.datasets.digits import Digits
@@ -21,8 +21,9 @@ from beats_search.tensors.data import DataBundle, Split
 from beats_search.training import fit as fit_module
 from beats_search.training import precision
 from beats_search.training.accuracy import accuracy
+from beats_search.training.checkpoint import TrainingState
 from beats_search.training.devices import find_device
-from beats_search.training.fit import TrainingState, fit
+from beats_search.training.fit import fit
 from beats_search.training.precision import MACS_WORTH_IT, Numerics, find_numerics
 from beats_search.training.threads import Threads
 
@@ -188,17 +189,28 @@ def test_every_batch_is_paced() -> None:
     assert events == ["in", "out"] * 3 * (4 + 1)
 
 
+class Kept:
+    """A checkpoint that begins at the beginning and keeps every state."""
+
+    def __init__(self) -> None:
+        self.states: list[TrainingState] = []
+
+    def latest(self) -> None:
+        """Begin."""
+
+    def keep(self, state: TrainingState) -> None:
+        """Keep one more."""
+        self.states.append(state)
+
+
 def test_a_checkpoint_is_offered_after_each_epoch() -> None:
     """Each state names its epoch and holds the weights as they are then; the last ones are the result."""
-    kept: dict[int, dict[str, Tensor]] = {}
-
-    def keep(state: TrainingState) -> None:
-        kept[state.epoch] = {name: tensor.clone() for name, tensor in state.model.items()}
-
-    trained = fit(network(), DATA, PLAN, seed=0, checkpoint=keep)
-    assert list(kept) == [1, 2, 3]
-    assert all(torch.equal(kept[3][name], tensor) for name, tensor in trained.model.state_dict().items())
-    assert not torch.equal(kept[1]["0.weight"], kept[3]["0.weight"])
+    kept = Kept()
+    trained = fit(network(), DATA, PLAN, seed=0, checkpoint=kept)
+    assert [state.epoch for state in kept.states] == [1, 2, 3]
+    first, _, last = (state.model for state in kept.states)
+    assert all(torch.equal(last[name], tensor) for name, tensor in trained.model.state_dict().items())
+    assert not torch.equal(first["0.weight"], last["0.weight"])
 
 
 def test_a_loss_that_is_no_number_ends_the_training() -> None:

@@ -1,13 +1,15 @@
-"""Savings: a run in, what it saved by stopping trials early and how often that was wrong out."""
+"""Savings: a run in, what it did not have to compute out, and how often stopping a trial early was wrong."""
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import Final, final
 
 from beats_search.pareto import front, front_of_run, point_of
-from beats_search.records.outcome import Interval, Stopped
+from beats_search.records.outcome import Finished, Interval, Stopped
 from beats_search.records.plan import TrialPlan
 from beats_search.records.run import RunRecord
+from beats_search.report.measures import duration, plural
 
 _Z: Final = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
@@ -47,7 +49,8 @@ class Savings:
 
 def savings_of_run(run: RunRecord) -> Savings:
     """Return what a run saved so far."""
-    stops = [(trial.plan, trial.outcome) for trial in run.trials if isinstance(trial.outcome, Stopped)]
+    ended = [(trial.plan, trial.outcome) for trial in run.trials if isinstance(trial.outcome, Stopped)]
+    stops = [(plan, outcome) for plan, outcome in ended if not outcome.foreseen]
     spared = frozenset(trial.number for trial in run.trials if trial.spared_at is not None)
     return Savings(
         stopped=len(stops),
@@ -57,6 +60,56 @@ def savings_of_run(run: RunRecord) -> Savings:
         false_stops=_came_in(run.as_searched(), spared),
         on_front=len(spared & {trial.number for trial, _ in front_of_run(run)}),
     )
+
+
+def savings_in_words(run: RunRecord) -> tuple[str, ...]:
+    """Return what a run did not have to compute, each as a sentence; none where it computed everything."""
+    told = (_stopped_in_words(savings_of_run(run)), _refused_in_words(run), _reused_in_words(run))
+    return tuple(sentence for sentence in told if sentence)
+
+
+def _stopped_in_words(saved: Savings) -> str:
+    if not saved.stopped + saved.spared:
+        return ""
+    stopped = (
+        f"{plural(saved.stopped, 'trial')} ended before {'its' if saved.stopped == 1 else 'their'} last epoch, since "
+        f"the front was out of reach: {plural(saved.epochs, 'epoch')}, about {duration(saved.seconds)}, saved."
+    )
+    if not saved.spared:
+        return stopped
+    ends = saved.interval
+    return (
+        f"{stopped} {plural(saved.spared, 'more trial')} would have been stopped and went on to check: "
+        f"{saved.false_stops} of {saved.spared} came onto the front all the same "
+        f"(95 % interval {ends.low:.0%} to {ends.high:.0%})."
+    )
+
+
+def _refused_in_words(run: RunRecord) -> str:
+    why = Counter(trial.outcome.foreseen for trial in run.trials if isinstance(trial.outcome, Stopped))
+    reasons = [
+        f"{count} {what}"
+        for count, what in (
+            (why["limit"], "because of a limit of the space"),
+            (why["gain"], "because no accuracy could have made the front noticeably better"),
+        )
+        if count
+    ]
+    refused = plural(why["limit"] + why["gain"], "plan")
+    return f"{refused} never trained, known beforehand to be in vain: {', '.join(reasons)}." if reasons else ""
+
+
+def _reused_in_words(run: RunRecord) -> str:
+    reused = math.fsum(
+        seconds
+        for trial in run.trials
+        if isinstance(trial.outcome, Finished | Stopped)
+        for seconds in trial.outcome.reused_seconds.values()
+    )
+    if not reused:
+        return ""
+    whence = "was not repeated but taken from trials that began alike"
+    return f"{duration(reused)} of training {whence}; the search itself took {duration(run.seconds)}."
 
 
 def _left_out(plan: TrialPlan, outcome: Stopped) -> int:

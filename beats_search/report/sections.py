@@ -19,6 +19,7 @@ from beats_search.report.links import Links
 from beats_search.report.measures import MEASURES, duration, plural, significant
 from beats_search.report.precision import Rivalry, rivalries, surprises
 from beats_search.report.regions import RegionSection, region_section
+from beats_search.report.savings import savings_in_words
 from beats_search.report.sparkline import sparkline
 from beats_search.report.tables import FrontRow, front_rows, state_of
 from beats_search.report.timing import remarks, retiming_in_words
@@ -69,6 +70,7 @@ class RunSection:
     budgets: tuple[Budget, ...]
     budget_members: Markup
     growth: Markup | None
+    savings: tuple[str, ...]
     regions: RegionSection | None
     trials: tuple[TrialEntry, ...]
     definitions: tuple[tuple[str, str], ...]
@@ -98,6 +100,7 @@ def run_section(run: RunRecord, links: Links, anchor: str) -> RunSection:
         budgets=budgets(run, found.trial),
         budget_members=to_script_json(to_plain(budget_members(run, links))),
         growth=script_json(hypervolume_figure(run).to_json()) if grown else None,
+        savings=savings_in_words(run),
         regions=region_section(run, found.trial),
         trials=tuple(_trial_entry(trial) for trial in run.trials),
         definitions=_definitions(run),

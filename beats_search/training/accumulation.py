@@ -122,6 +122,11 @@ class Beats:
             for region, tally, window, rho in every
         )
 
+    @property
+    def waiting(self) -> bool:
+        """Whether any region holds micro-gradients that `flush` would hand on."""
+        return any(window.count for window in self._windows)
+
     def step(self, logits: Tensor, labels: Tensor, *, loss: Loss = functional.cross_entropy) -> Tensor:
         """Take the micro-batch whose logits the model has just computed; return its loss, detached.
 
@@ -147,6 +152,13 @@ class Beats:
 
     def scores(self) -> tuple[RegionScore, ...]:
         """Return what happened in each region since this was asked last."""
+        found = self.scores_so_far()
+        for tally in self._tallies:
+            tally.begin()
+        return found
+
+    def scores_so_far(self) -> tuple[RegionScore, ...]:
+        """Return what happened in each region since `scores` was asked last, and go on counting."""
         return tuple(tally.score(region.name) for region, tally in zip(self._regions, self._tallies, strict=True))
 
     def close(self) -> None:
@@ -161,7 +173,7 @@ class Beats:
             "regions": self._shapes(),
             "windows": [window.state() for window in (*self._windows, *self._of_heads)],
             "heads": self._local.state() if self._local else {},
-            "fires": [tally.fires for tally in self._tallies],
+            "tallies": [tally.state() for tally in self._tallies],
             "counters": [self.updates, self.skipped, self.skips_in_a_row],
             "local_error": self._local_error,
             "optimizer": deepcopy(self._optimizer.state_dict()),
@@ -175,8 +187,8 @@ class Beats:
         self._optimizer.load_state_dict(state["optimizer"])
         for window, saved in zip((*self._windows, *self._of_heads), state["windows"], strict=True):
             window.load(saved, self._parameters[0].device)
-        for tally, fires in zip(self._tallies, state["fires"], strict=True):
-            tally.begin_at(fires)
+        for tally, counts in zip(self._tallies, state["tallies"], strict=True):
+            tally.load(counts)
         self.updates, self.skipped, self.skips_in_a_row = state["counters"]
         self._local_error = state["local_error"]
 

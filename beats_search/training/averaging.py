@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from beats_search.training.checkpoint import Tensors, restore, tensors_of
+
 _Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
@@ -35,6 +37,14 @@ class WeightAverage:
     def update(self) -> None:
         """Take in the weights that the trained model has now: to be called after every optimizer step."""
         self._averaged.update_parameters(self._trained)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return all tensors of the average, live, and the number of updates taken."""
+        return tensors_of(self._averaged)
+
+    def load(self, state: Tensors) -> None:
+        """Go on from a state; ValueError when it is of another model."""
+        restore(self._averaged, state)
 
     def _mix(self, averages: _Tensors, weights: _Tensors, _: Tensor | int) -> None:
         """Move tensors of one type and device towards the trained ones, in place."""

@@ -7,10 +7,10 @@ since sums over other numbers of threads are rounded otherwise. The process is t
 memory that it frees (`memory`).
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
 from typing import Final, Protocol, final
@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 
 from beats_search.plugins import make
 from beats_search.records.errors import DivergedError
-from beats_search.records.outcome import EpochScore
+from beats_search.records.outcome import EpochScore, RegionScore
 from beats_search.records.plan import TrainingPlan
 from beats_search.tensors.data import DataBundle, Split, to_float
 from beats_search.tensors.seams import Distillation, KeepGoing, Pace
@@ -31,6 +31,15 @@ from beats_search.training.accumulation import Beats
 from beats_search.training.accuracy import accuracy
 from beats_search.training.augmentation import augment
 from beats_search.training.averaging import WeightAverage
+from beats_search.training.checkpoint import (
+    Checkpoint,
+    TrainingState,
+    copied,
+    random_states,
+    restore,
+    set_random_states,
+    tensors_of,
+)
 from beats_search.training.devices import find_device
 from beats_search.training.distillation import Objective, objective
 from beats_search.training.local_error import annealed
@@ -41,19 +50,6 @@ from beats_search.training.threads import Threads
 
 _MOST_SKIPS: Final = 10
 _GATHERED_BYTES: Final = 1 << 22
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingState:
-    """Training as it stands after an epoch, counted from 1. The tensors are live: copy what is kept."""
-
-    epoch: int
-    model: Mapping[str, Tensor]
-
-
-Checkpoint = Callable[[TrainingState], None]
-"""Told after each epoch how training stands."""
 
 
 @final
@@ -74,10 +70,6 @@ def always(score: EpochScore) -> bool:  # noqa: ARG001 - the simplest of the `Ke
     return True
 
 
-def nowhere(state: TrainingState) -> None:
-    """Keep no checkpoint."""
-
-
 def fit(  # noqa: PLR0913 - the three seams and the teacher are arguments of their own
     model: nn.Module,
     data: DataBundle,
@@ -86,14 +78,17 @@ def fit(  # noqa: PLR0913 - the three seams and the teacher are arguments of the
     seed: int,
     keep_going: KeepGoing = always,
     pace: Pace = nullcontext,
-    checkpoint: Checkpoint = nowhere,
+    checkpoint: Checkpoint | None = None,
     distillation: Distillation | None = None,
 ) -> Trained:
     """Return a trained copy of `model`, which maps float inputs in [0, 1] to logits and stays as it is.
 
-    `pace` makes the context of every batch, training and validation. With a `distillation` the loss
-    has a part of the distance to a teacher, as it is too for the local errors. Raises DivergedError when
-    the loss or a logit is not a finite number, ValueError for a device that is not here.
+    `pace` makes the context of every batch, training and validation. A `checkpoint` says where to go on
+    and is given every epoch's state; weights and curve are those of a training that began at the
+    beginning, and `keep_going` is asked from the last epoch on that is not trained again. With a
+    `distillation` the loss has a part of the distance to a teacher, as it is too for the local errors.
+    Raises DivergedError when the loss or a logit is not a finite number, ValueError for a device that
+    is not here and for a state of another training.
     """
     device = find_device(plan.device)
     validation = _on(data.validation, device)
@@ -196,31 +191,87 @@ def _beats(optimizer: Optimizer, model: nn.Module, plan: TrainingPlan) -> Beats:
 
 
 def _train(
-    run: _Run, validation: Split, keep_going: KeepGoing, checkpoint: Checkpoint
+    run: _Run, validation: Split, keep_going: KeepGoing, checkpoint: Checkpoint | None
 ) -> tuple[tuple[EpochScore, ...], int | None]:
-    """Train in place; return the scores, and the epoch after which training was ended, if it was."""
-    curve: list[EpochScore] = []
-    for epoch in range(1, run.plan.epochs + 1):
-        began, updates, skipped = perf_counter(), run.beats.updates, run.beats.skipped
-        losses = _train_epoch(run, epoch)
-        reached = accuracy(run.result, validation, run.numerics, run.pace)
-        curve.append(
-            EpochScore(
-                epoch=epoch,
-                train_loss=float(losses.mean()),
-                accuracy=reached,
-                seconds=perf_counter() - began,
-                micro_batches=len(losses),
-                updates=run.beats.updates - updates,
-                skipped=run.beats.skipped - skipped,
-                regions=() if run.plan.accumulation.plain else run.beats.scores(),
-            )
-        )
-        checkpoint(TrainingState(epoch=epoch, model=run.result.state_dict()))
+    """Train in place; return the scores, and the epoch after which training was ended, if it was.
+
+    A state is of before the last update of what is left in windows: a longer training goes on from there.
+    """
+    curve = _resumed(run, checkpoint.latest() if checkpoint else None)
+    for epoch in range(max(1, len(curve)), run.plan.epochs + 1):
+        last = epoch == run.plan.epochs
+        if epoch > len(curve):
+            curve.append(_scored_epoch(run, epoch, validation, flushed=last and not checkpoint))
+            if checkpoint:
+                checkpoint.keep(_state(run, curve))
+        if last:
+            curve[-1] = _finished(run, curve[-1], validation)
         if not keep_going(curve[-1]):
             _flush(run)
             return tuple(curve), epoch
     return tuple(curve), None
+
+
+def _resumed(run: _Run, state: TrainingState | None) -> list[EpochScore]:
+    """Put the run where a state left it, in place; return the scores so far."""
+    if state is None:
+        return []
+    if state.epoch > run.plan.epochs:
+        raise ValueError(f"a training of {run.plan.epochs} epochs cannot go on after epoch {state.epoch}")
+    restore(run.model, state.model)
+    run.beats.load_state_dict(state.beats)
+    if run.average:
+        run.average.load(state.average)
+    set_random_states(run.generator, state.random)
+    return list(state.curve)
+
+
+def _state(run: _Run, curve: list[EpochScore]) -> TrainingState:
+    return TrainingState(
+        model=copied(tensors_of(run.model)),
+        average=copied(run.average.state()) if run.average else {},
+        beats=copied(run.beats.state_dict()),
+        random=random_states(run.generator),
+        curve=tuple(curve),
+    )
+
+
+def _scored_epoch(run: _Run, epoch: int, validation: Split, *, flushed: bool) -> EpochScore:
+    """Train for one epoch, in place, to the last update of what is left in windows if `flushed`; return its score."""
+    began, updates, skipped = perf_counter(), run.beats.updates, run.beats.skipped
+    run.beats.scores()  # what happened before has been scored
+    losses = _train_epoch(run, epoch)
+    if flushed:
+        _flush(run)
+    return EpochScore(
+        epoch=epoch,
+        train_loss=float(losses.mean()),
+        accuracy=accuracy(run.result, validation, run.numerics, run.pace),
+        seconds=perf_counter() - began,
+        micro_batches=len(losses),
+        updates=run.beats.updates - updates,
+        skipped=run.beats.skipped - skipped,
+        regions=_regions(run),
+    )
+
+
+def _finished(run: _Run, score: EpochScore, validation: Split) -> EpochScore:
+    """Update the weights with what is left in windows, in place; return the last epoch's score as it is then."""
+    if not run.beats.waiting:
+        return score
+    began, updates = perf_counter(), run.beats.updates
+    _flush(run)
+    return replace(
+        score,
+        accuracy=accuracy(run.result, validation, run.numerics, run.pace),
+        updates=score.updates + run.beats.updates - updates,
+        regions=_regions(run),
+        seconds=score.seconds + perf_counter() - began,
+    )
+
+
+def _regions(run: _Run) -> tuple[RegionScore, ...]:
+    return () if run.plan.accumulation.plain else run.beats.scores_so_far()
 
 
 def _train_epoch(run: _Run, epoch: int) -> Tensor:
@@ -235,8 +286,6 @@ def _train_epoch(run: _Run, epoch: int) -> Tensor:
             run.threads.look()
         if run.beats.skips_in_a_row and not _may_go_on(run, losses[-1]):
             break
-    if epoch == run.plan.epochs:
-        _flush(run)
     found = torch.stack(losses).cpu()
     _refuse_divergence(run, epoch, found, len(batches))
     return found
@@ -270,6 +319,13 @@ def _may_go_on(run: _Run, loss: Tensor) -> bool:
         rule = f"the gradients of {_MOST_SKIPS} micro-batches in a row are not finite numbers"
         raise DivergedError(f"{rule}; a smaller training.lr or training.clip may help")
     return bool(loss.isfinite())
+
+
+def steps_per_epoch(count: int, batch_size: int) -> int:
+    """Return the number of micro-batches into which `count` inputs are dealt."""
+    whole, rest = divmod(count, batch_size)
+    joined = rest == 1 < batch_size and whole > 0
+    return whole + (rest > 0) - joined
 
 
 def _dealt(train: Split, batches: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:

@@ -1,6 +1,7 @@
 """Tallies: the fires of one region in, its score for a stretch of training out."""
 
 import math
+from collections.abc import Sequence
 from typing import final
 
 from beats_search.records.outcome import RegionScore
@@ -16,10 +17,14 @@ class Tally:
         self._scored = 0
         self._agreement = self._waited = 0.0
 
-    def begin_at(self, fires: int) -> None:
-        """Go on from a count of fires, all of which have been scored."""
-        self.fires = self._scored = fires
-        self._agreement = self._waited = 0.0
+    def state(self) -> list[float]:
+        """Return all that is counted."""
+        return [self.fires, self._scored, self._agreement, self._waited]
+
+    def load(self, state: Sequence[float]) -> None:
+        """Go on from the counts of a state."""
+        fires, scored, self._agreement, self._waited = state
+        self.fires, self._scored = int(fires), int(scored)
 
     def note(self, rho: float, count: int) -> None:
         """Count a fire of a window of `count` micro-batches that agreed by ρ."""
@@ -27,10 +32,13 @@ class Tally:
         self._agreement += rho
         self._waited += count
 
+    def begin(self) -> None:
+        """Begin a stretch of training: what was counted so far has been scored."""
+        self._scored = self.fires
+        self._agreement = self._waited = 0.0
+
     def score(self, name: str) -> RegionScore:
-        """Return what happened since the last score."""
+        """Return what happened in this stretch so far."""
         fires = self.fires - self._scored
         share = 1 / fires if fires else math.nan
-        score = RegionScore(name=name, fires=fires, agreement=share * self._agreement, waited=share * self._waited)
-        self.begin_at(self.fires)
-        return score
+        return RegionScore(name=name, fires=fires, agreement=share * self._agreement, waited=share * self._waited)

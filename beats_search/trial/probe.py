@@ -75,10 +75,7 @@ def probe(plan: TrialPlan, reference: Reference, window: QuietWindow = ALONE, pr
     """
     data = load_data(plan.dataset)
     model = build_model(plan, data)
-    compressed = _compressed(model, plan, data)
-    file = probes.files.found(
-        _file_key(compressed, plan, data, reference), lambda: _measured(compressed, plan, reference, window)
-    )
+    file = _file(model, plan, reference, window, probes)
     seconds = probes.epoch_seconds.found(
         _epoch_key(model, plan, data), lambda: _epoch_seconds(model, data, plan, window)
     )
@@ -89,6 +86,13 @@ def probe(plan: TrialPlan, reference: Reference, window: QuietWindow = ALONE, pr
         measuring_seconds=file.seconds,
         epoch_seconds=seconds,
     )
+
+
+def probe_file(
+    plan: TrialPlan, reference: Reference, window: QuietWindow = ALONE, probes: Probes = _PROBES
+) -> ProbedFile:
+    """Build and compress the untrained candidate; export and measure it unless its like has been measured."""
+    return _file(build_model(plan, load_data(plan.dataset)), plan, reference, window, probes)
 
 
 def trial_seconds(plan: TrialPlan, found: Probe) -> float:
@@ -114,6 +118,14 @@ def count_macs(plan: TrialPlan) -> int:
     """Return the multiply-accumulates of a plan's model for one input, before compression."""
     data = load_data(plan.dataset)
     return macs(build_model(plan, data), example_of(data))
+
+
+def _file(model: nn.Module, plan: TrialPlan, reference: Reference, window: QuietWindow, probes: Probes) -> ProbedFile:
+    data = load_data(plan.dataset)
+    compressed = _compressed(model, plan, data)
+    return probes.files.found(
+        _file_key(compressed, plan, data, reference), lambda: _measured(compressed, plan, reference, window)
+    )
 
 
 def _compressed(model: nn.Module, plan: TrialPlan, data: DataBundle) -> nn.Module:

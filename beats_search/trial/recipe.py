@@ -77,11 +77,16 @@ def _run_normalized(plan: TrialPlan, data: DataBundle, network: nn.Module) -> nn
 
 def compress(model: nn.Module, plan: TrialPlan, data: DataBundle, fine_tune: FineTune) -> nn.Module:
     """Return the model after every technique of the plan, in their order."""
-    for index, part in enumerate(plan.compression):
-        technique: Technique = plugins.make("compression", part)
-        seed = stage_seed(plan, f"compression {index}")
-        model = technique.apply(model, Bench(data=data, fine_tune=fine_tune, seed=seed))
+    for index in range(len(plan.compression)):
+        model = apply_technique(model, plan, index, data, fine_tune)
     return model.eval()
+
+
+def apply_technique(model: nn.Module, plan: TrialPlan, index: int, data: DataBundle, fine_tune: FineTune) -> nn.Module:
+    """Return the model after one technique of the plan, the `index`-th from 0."""
+    technique: Technique = plugins.make("compression", plan.compression[index])
+    seed = stage_seed(plan, f"compression {index}")
+    return technique.apply(model, Bench(data=data, fine_tune=fine_tune, seed=seed))
 
 
 def recovery(plan: TrialPlan, data: DataBundle, pace: Pace = nullcontext) -> FineTune:
@@ -139,12 +144,12 @@ def data_facts(part: Part) -> DataFacts:
         classes=data.classes,
         input_shape=data.input_shape,
         majority_share=share,
-        digest=_digest(data),
+        digest=data_digest(data),
         columns=data.columns,
     )
 
 
-def _digest(data: DataBundle) -> str:
+def data_digest(data: DataBundle) -> str:
     """Return 16 hex digits of all inputs and labels."""
     found = hashlib.sha256()
     for split in (data.train, data.validation, data.test):

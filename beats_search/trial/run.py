@@ -22,14 +22,15 @@ from beats_search.tensors.seams import Engine, KeepGoing
 from beats_search.training.fit import fit
 from beats_search.trial.recipe import (
     build_model,
-    compress,
     example_of,
     load_data,
     recovery,
     runtime_of,
     stage_seed,
 )
-from beats_search.trial.stages import Stages
+from beats_search.trial.stages import StageTree
+from beats_search.trial.store import Store
+from beats_search.trial.timing import Timing
 
 _PARITY_INPUTS = 256
 
@@ -44,10 +45,11 @@ class Reference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instruments:
-    """What a trial is measured with: the window in which it is quiet, and counters where energy counts."""
+    """What a trial works with: the window in which it is quiet, counters where energy counts, a store to reuse."""
 
     window: QuietWindow = ALONE
     counters: EnergyCounters | None = None
+    store: Store | None = None
 
 
 _USUAL: Final = Instruments()
@@ -62,20 +64,21 @@ def run_trial(
 ) -> TrialOutcome:
     """Try one plan; a finished trial leaves its `model.onnx` or `model.pt2` in `folder`, any other leaves nothing.
 
-    It is measured, and each of its batches computed, when the window allows it.
+    It is measured, and each of its batches computed, when the window allows it. Trainings that are in
+    the store are not computed again, which changes nothing but the time.
     Whatever goes wrong becomes `Failed`, but a full disk, which raises SearchEndedError.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    stages = Stages()
+    timing = Timing()
     try:
         with tempfile.TemporaryDirectory(prefix=".trial-", dir=folder.parent) as aside:
-            outcome = _recipe(plan, Path(aside), reference, keep_going, stages, instruments)
+            outcome = _recipe(plan, Path(aside), reference, keep_going, timing, instruments)
             if isinstance(outcome, Finished):
                 folder.mkdir(exist_ok=True)
                 (Path(aside) / outcome.model_file).replace(folder / outcome.model_file)
             return outcome
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a trial runs the user's code, which may raise anything
-        return stages.failed(error)
+        return timing.failed(error)
 
 
 def test_accuracy(plan: TrialPlan, model: Path) -> float:
@@ -84,23 +87,30 @@ def test_accuracy(plan: TrialPlan, model: Path) -> float:
 
 
 def _recipe(
-    plan: TrialPlan, aside: Path, reference: Reference, keep_going: KeepGoing, stages: Stages, instruments: Instruments
+    plan: TrialPlan, aside: Path, reference: Reference, keep_going: KeepGoing, timing: Timing, instruments: Instruments
 ) -> Finished | Stopped:
-    with stages.stage("dataset"):
+    with timing.stage("dataset"):
         data = load_data(plan.dataset)
-    with stages.stage("model"):
+    with timing.stage("model"):
         model = build_model(plan, data)
-    with stages.stage("training"):
-        seed = stage_seed(plan, "training")
-        trained = fit(model, data, plan.training, seed=seed, keep_going=keep_going, pace=instruments.window.pace)
+    pace = instruments.window.pace
+    with timing.stage("training"):
+        tree, seed = StageTree(plan, data, instruments.store), stage_seed(plan, "training")
+        with tree.training(model) as begun:
+            trained = fit(model, data, plan.training, seed=seed, keep_going=keep_going, pace=pace, checkpoint=begun)
     if trained.stopped_at is not None:
-        return Stopped(epoch=trained.stopped_at, reason="the search asked for no more epochs", curve=trained.curve)
-    with stages.stage("compression"):
-        compressed = compress(trained.model, plan, data, recovery(plan, data, instruments.window.pace))
-    with stages.stage("export"):
+        return Stopped(
+            epoch=trained.stopped_at,
+            reason="the search asked for no more epochs",
+            curve=trained.curve,
+            reused_seconds=tree.reused_seconds,
+        )
+    with timing.stage("compression"):
+        compressed = tree.compressed(trained.model, recovery(plan, data, pace))
+    with timing.stage("export"):
         engine = runtime_of(plan).deploy(compressed, example_of(data), aside / f"model{runtime_of(plan).suffix}")
         check_parity(*_both_logits(compressed, engine, data), exact=_is_exact(compressed, engine))
-    with stages.stage("measuring"):
+    with timing.stage("measuring"):
         share = _accuracy(engine, data.validation)
         with instruments.window.measuring():
             latency = measure_latency(
@@ -119,9 +129,10 @@ def _recipe(
         executed_as=engine.executed_as,
         sha256=hashlib.sha256(engine.path.read_bytes()).hexdigest(),
         curve=trained.curve,
-        stage_seconds=dict(stages.seconds),
+        stage_seconds=dict(timing.seconds),
         model_file=engine.path.name,
         energy_mj=energy_mj,
+        reused_seconds=tree.reused_seconds,
     )
 
 
