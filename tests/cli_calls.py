@@ -16,7 +16,7 @@ training:
   lr: 0.01
 compression:
   - {name: quantization, bits: {choice: [32, 8]}}
-search: {trials: 4, sampler: grid}
+search: {trials: 4, sampler: grid, probe: false}
 """
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from beats_search.measuring.footprint import measure_footprint
-from beats_search.measuring.latency import measure_latency
+from beats_search.measuring.latency import Protocol, measure_latency
 from beats_search.measuring.quiet import ALONE, QuietWindow
 from beats_search.records.outcome import Footprint, Latency
 from beats_search.records.part import Part
@@ -32,6 +32,7 @@ from beats_search.trial.run import Reference
 _TIMED_BATCHES: Final = 4
 _CALIBRATION_IMAGES: Final = 8  # where the ranges of an untrained network end changes neither time nor size
 _MOST_KEPT: Final = 1024
+_GLANCE: Final = Protocol(half_width=0.06, budget_s=0.6)  # enough to choose by; what is chosen is timed again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +157,7 @@ def _measured(compressed: nn.Module, plan: TrialPlan, reference: Reference, wind
                 reference.open,
                 reference_median_ms=reference.median_ms,
                 seed=stage_seed(plan, "measuring"),
+                protocol=_GLANCE,
             )
         return ProbedFile(
             footprint=measure_footprint(compressed, example, engine.path),
