@@ -27,23 +27,22 @@ from search_efficiency_problems import FUNCTIONS, HELD_OUT, TABLES
 from search_efficiency_summary import Summary, lines, summarize
 
 OURS: Final = ("frontier", "frontier_unlimited")
+FRESH: Final = 100
+"""Seeds below this were spent on choosing the sampler."""
+
 DEFAULTS: Final = {"tables": (TABLES, 20, 300), "functions": (FUNCTIONS, 10, 80)}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what has not been run, and write and print the summary."""
     chosen = _read(arguments)
-    summaries = [
-        summarize(
-            [
-                kept_course(chosen.out.with_suffix(".courses"), name, sampler, seed, chosen.limit)
-                for seed in range(count)
-            ]
-        )
-        for name in chosen.datasets
-        for sampler in chosen.samplers
-        if (count := min(chosen.seeds, chosen.gp_seeds if sampler == "gp" else chosen.seeds))
-    ]
+    folder = chosen.out.with_suffix(".courses")
+    summaries = []
+    for name in chosen.datasets:
+        for sampler in chosen.samplers:
+            count = min(chosen.seeds, chosen.gp_seeds) if sampler == "gp" else chosen.seeds
+            seeds = range(FRESH, FRESH + count)
+            summaries.append(summarize([kept_course(folder, name, sampler, seed, chosen.limit) for seed in seeds]))
     write_aside(chosen.out, _report(chosen.step, summaries))
     print(lines(summaries))
 

@@ -14,7 +14,7 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 
 from beats_search.search.samplers.frontier import Frontier, FrontierSampler
 from beats_search.search.storage import silence, without_experimental_warnings
-from search_efficiency_problems import Params, Problem, problem
+from search_efficiency_problems import Params, Problem, Values, problem
 
 ENOUGH: Final = 0.99
 """A course on a table ends when it has reached this share of the true hypervolume."""
@@ -81,7 +81,10 @@ def run_course(on: Problem, sampler: str, seed: int, limit: int) -> Course:
     with without_experimental_warnings():
         study = optuna.create_study(directions=list(on.directions), sampler=SAMPLERS[sampler](known, on, seed))
     rng = np.random.default_rng([seed, 1])
-    shares, queries, seconds, scores = [], [], [], []
+    shares: list[float] = []
+    queries: list[int] = []
+    seconds: list[float] = []
+    scores: list[Values] = []
     while len(shares) < limit and not (shares and shares[-1] >= ENOUGH):
         began = time.process_time()
         trial = study.ask(dict(on.space))

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from statistics import mean, median
 from typing import Final
 
-import numpy as np
-
 from search_efficiency_courses import Course
 
 TARGETS: Final = (0.9, 0.95, 0.98, 0.99)
@@ -27,9 +25,12 @@ class Spread:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What one sampler did: evaluations until shares of the hypervolume, the same with a tenth per query added,
-    shares after some evaluations, the mean share over all evaluations to the limit (of an ended course its last one
-    stays), queries, and seconds of processor time for a proposal."""
+    """What one sampler did on one problem.
+
+    `evaluations` until shares of the hypervolume, the same with a tenth per query added, and how many
+    seeds `reached` them; `share_after` some evaluations; `area` is the mean share over all evaluations to
+    the limit, where the last share of an ended course stays; seconds are of processor time.
+    """
 
     problem: str
     sampler: str
@@ -71,8 +72,8 @@ def summarize(courses: Sequence[Course]) -> Summary:
 
 def spread(values: Sequence[float]) -> Spread:
     """Return the median and the quartiles, infinite ones as None."""
-    low, middle, high = (float(np.quantile(values, share, method="median_unbiased")) for share in (0.25, 0.5, 0.75))
-    return Spread(median=_finite(middle), low=_finite(low), high=_finite(high))
+    low, middle, high = (_finite(_quantile(sorted(values), share)) for share in (0.25, 0.5, 0.75))
+    return Spread(median=middle, low=low, high=high)
 
 
 def lines(summaries: Sequence[Summary]) -> str:
@@ -83,9 +84,8 @@ def lines(summaries: Sequence[Summary]) -> str:
         cells = [_cell(item.evaluations[f"{share:g}"], "g") for share in TARGETS]
         cells += [_cell(item.share_after[str(mark)], ".3f") for mark in MARKS]
         body = "".join(f"{cell:>17}" for cell in cells)
-        rows.append(
-            f"{item.problem + ' ' + item.sampler:32}{body}{item.queries:9g}{item.seconds_per_proposal:12.3f}  {item.seeds}"
-        )
+        name = f"{item.problem} {item.sampler}"
+        rows.append(f"{name:32}{body}{item.queries:9g}{item.seconds_per_proposal:12.3f}  {item.seeds}")
     return "\n".join(rows)
 
 
@@ -100,6 +100,13 @@ def _paid(course: Course, share: float) -> float:
 
 def _share_after(course: Course, count: int) -> float:
     return course.shares[min(count, len(course.shares)) - 1]
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    """Return a quantile, between two values in proportion; infinite where one of the two is."""
+    place = share * (len(ordered) - 1)
+    low, high = ordered[math.floor(place)], ordered[math.ceil(place)]
+    return high if math.isinf(high) or low == high else low + (place % 1) * (high - low)
 
 
 def _finite(value: float) -> float | None:

@@ -1,0 +1,238 @@
+"""Choosing: a history and an oracle in, the row to try next out, and what was asked on the way.
+
+What is known before training is exact once it has been asked. Asking takes up to seconds, so it is
+done where a good answer would change the choice: a model of the known values ranks the plans that
+have not been asked for by what they would gain at an optimistic value (an upper confidence bound;
+Srinivas et al. 2010), and learns from each answer, until what has been asked for is better.
+"""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Final, TypeAlias, final
+
+import moocore
+import numpy as np
+from numpy.typing import NDArray
+
+from beats_search.search.frontier.asking import Asking
+from beats_search.search.frontier.codes import Codes, Indices
+from beats_search.search.frontier.history import Ended, History
+from beats_search.search.frontier.judging import Judge
+from beats_search.search.frontier.oracle import Oracle
+from beats_search.search.frontier.outlook import Outlook
+from beats_search.search.frontier.pool import around, distinct, far_apart
+from beats_search.search.frontier.surrogates import recent
+from beats_search.search.improvement import Array
+
+Mask: TypeAlias = NDArray[np.bool_]
+
+_FEWEST: Final = 2
+_COMPARED: Final = 500
+_CENTRES: Final = 30
+_CLIMBED: Final = 5
+_CLOSE: Final = 150
+_KEPT: Final = 150
+_OPEN: Final = 200
+_HOPE: Final = 2.5
+"""A plan is asked for if it would be the best one were its known values so many deviations better than expected."""
+_SHORT: Final = 20
+_MARGIN: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How a search proceeds; the part `frontier` says what each number means."""
+
+    startup: int
+    start_queries: int
+    queries: int
+    pool: int
+    explore_every: int
+    cooling: int
+
+
+@final
+class Choosing:
+    """One proposal. `signs` (d,) turn values into gains; `corner` is the reference point in gains, if there is one."""
+
+    def __init__(  # noqa: PLR0913 - one proposal, made in one place
+        self,
+        codes: Codes,
+        oracle: Oracle,
+        history: History,
+        *,
+        signs: Array,
+        corner: Array | None,
+        pace: Pace,
+        rng: np.random.Generator,
+    ) -> None:
+        """Begin with what is known."""
+        self.asking = Asking(codes, oracle, history, signs)
+        self._codes, self._oracle, self._history, self._signs = codes, oracle, history, signs
+        self._pace, self._rng = pace, rng
+        self._corner = _worst(history, signs) if corner is None else corner
+
+    def choose(self) -> Array:
+        """Return the row to try next."""
+        if all(answer is None for answer in self.asking.answers.values()):
+            self._ask_somewhere(self._pace.queries if self.asking.answers else self._pace.start_queries)
+        tried, finished = len(self._history.rows), int(self._history.where(Ended.FINISHED).sum())
+        if tried < self._pace.startup or finished < _FEWEST:
+            return self._spread_out()
+        if tried % self._pace.explore_every == 0:
+            return self._farthest(self._unexplored())
+        return self._most_promising()
+
+    def _ask_somewhere(self, count: int) -> None:
+        """Ask for plans all over the space, only once if nothing is known before training."""
+        for row in self._random(count):
+            answer = self.asking.ask(row)
+            if answer is not None and not answer.values:
+                return
+
+    def _spread_out(self) -> Array:
+        """Return a plan far from those tried, in the band of the first known value that has been tried least."""
+        rows, known = self._unexplored(), self.asking.known()
+        if not known or any(self.asking.value(row, known[0]) is None for row in rows):
+            return self._farthest(rows)
+        values = [self.asking.value(row, known[0]) for row in rows]
+        edges = np.quantile(np.array(values, dtype=float), np.linspace(0, 1, self._pace.startup + 1)[1:-1])
+        bands = np.digitize(np.array(values, dtype=float), edges)
+        tried = [self.asking.value(row, known[0]) for row in self._history.rows]
+        seen = np.array([value for value in tried if value is not None], dtype=float)
+        visits = np.bincount(np.digitize(seen, edges), minlength=self._pace.startup)
+        order = [band for band in self._rng.permutation(self._pace.startup) if (bands == band).any()]
+        return self._farthest(rows[bands == min(order, key=lambda band: int(visits[band]))])
+
+    def _farthest(self, rows: Array) -> Array:
+        some = rows[np.sort(self._rng.permutation(len(rows))[:_COMPARED])]
+        tried = self._history.rows[recent(len(self._history.rows), _COMPARED)]
+        index = far_apart(self._codes.features(some), self._codes.features(tried), self._rng)
+        return np.asarray(some[index])
+
+    def _unexplored(self) -> Array:
+        """Return the allowed plans that may improve on the corner; without any, allowed or else random ones."""
+        known = self.asking.known()
+        allowed = self.asking.allowed() if known else self._random(self._pace.start_queries)
+        values = [[self.asking.value(row, column) for column in known] for row in allowed]
+        gains = self._signs[known] * np.array(values, dtype=float).reshape(len(allowed), len(known))
+        better = ~(gains <= self._corner[known]).any(axis=1)
+        for rows in (allowed[better], allowed, self._random(self._pace.pool)):
+            if len(rows):
+                return rows
+        return self._used(self._codes.random(self._rng, 1))  # all has been tried
+
+    def _most_promising(self) -> Array:
+        """Return the plan with the most expected gain for its cost, of a pool that is refined once."""
+        judge = Judge(self._codes, self._history, self.asking, self._signs, self._corner)
+        rows = self._promising(judge, self._pool())
+        near = self._used(around(self._codes, rows[:_CLIMBED], self._rng, _CLOSE))
+        rows = self._new(np.vstack([rows, near]))
+        if not len(rows):
+            return self._farthest(self._unexplored())
+        outlook = judge.outlook(rows)
+        self._ask_where_it_matters(rows, outlook)
+        return self._best(rows, outlook)
+
+    def _pool(self) -> Array:
+        """Return what has been asked before, neighbours of the front, and random plans."""
+        kept = self._history.kept
+        ahead = moocore.is_nondominated(self._history.gains[kept], maximise=True) if kept.any() else np.empty(0, bool)
+        centres = self._history.rows[kept][ahead]
+        centres = centres[self._rng.permutation(len(centres))[:_CENTRES]]
+        near = self._used(around(self._codes, centres, self._rng))
+        return self._new(np.vstack([self.asking.allowed()[-self._pace.pool :], near, self._random(self._pace.pool)]))
+
+    def _promising(self, judge: Judge, rows: Array) -> Array:
+        """Return the rows of a pool with the most to expect, best first: of those asked, and of those that may be."""
+        if not len(rows):
+            return rows
+        outlook = judge.outlook(rows)
+        exact = self._exact(rows)
+        asked, open_ones = np.flatnonzero(exact), np.flatnonzero(~exact)
+        scores = np.empty(len(rows))
+        scores[asked] = outlook.expected(asked, asked=True)
+        scores[open_ones] = outlook.hopeful(open_ones, _HOPE)
+        order = np.argsort(-scores, kind="stable")
+        kept = np.where(exact[order], np.cumsum(exact[order]) <= _KEPT, np.cumsum(~exact[order]) <= _OPEN)
+        return np.asarray(rows[order[kept]])
+
+    def _ask_where_it_matters(self, rows: Array, outlook: Outlook) -> None:
+        """Ask for the plans with most to hope for, until none has more than the best that has been asked for."""
+        exact = self._exact(rows)
+        best = outlook.expected(np.flatnonzero(exact), asked=True).max(initial=-np.inf)
+        for _ in range(self._pace.queries):
+            open_ones = np.flatnonzero(~exact)
+            if not len(open_ones):
+                return
+            hopes = outlook.hopeful(open_ones, _HOPE)
+            if not hopes.max() > best:
+                return
+            chosen = int(open_ones[np.argmax(hopes)])
+            exact[chosen] = True
+            answer = self.asking.ask(rows[chosen])
+            if answer is None:
+                continue
+            outlook.learn(
+                chosen, {column: answer.values[name] for column, name in self._names if name in answer.values}
+            )
+            if answer.allowed:
+                best = max(best, float(outlook.expected(np.array([chosen]), asked=True)[0]))
+
+    def _best(self, rows: Array, outlook: Outlook) -> Array:
+        """Return the row with the most to expect for its cost: an allowed one if there is any, and no repeat."""
+        exact = self._exact(rows)
+        allowed = np.array([self._is_allowed(row) for row in rows], dtype=bool)
+        index = next(found for found in (exact & allowed, ~exact, exact) if found.any()).nonzero()[0]
+        scores = outlook.expected(index, asked=bool(exact[index[0]]))
+        order = index[np.argsort(-scores, kind="stable")]
+        if not np.isfinite(scores.max()):
+            return self._farthest(rows[index])
+        taken = {self._oracle.identity(self._codes.params(row)) for row in self._history.rows}
+        first = rows[self._by_cost(rows, order, np.sort(scores)[::-1])]
+        return next((row for row in first if self._identity(row) not in taken), first[0])
+
+    def _by_cost(self, rows: Array, order: Indices, scores: Array) -> Indices:
+        """Return an order whose first few are sorted by expected gain per cost, which counts less and less."""
+        weight = max(0.0, 1.0 - len(self._history.rows) / self._pace.cooling)
+        if not weight:
+            return order
+        costs = np.array([self._oracle.cost(self._codes.params(row)) for row in rows[order[:_SHORT]]])
+        first = order[: len(costs)][np.argsort(weight * np.log(costs) - scores[: len(costs)], kind="stable")]
+        return np.append(first, order[len(costs) :])
+
+    def _exact(self, rows: Array) -> Mask:
+        """Return for which rows all is known that can be before training."""
+        if not self.asking.known():
+            return np.ones(len(rows), dtype=bool)
+        return np.array([row.tobytes() in self.asking.answers for row in rows], dtype=bool)
+
+    def _is_allowed(self, row: Array) -> bool:
+        answer = self.asking.answers.get(row.tobytes())
+        return answer.allowed if answer is not None else not self.asking.known()
+
+    def _identity(self, row: Array) -> Hashable:
+        return self._oracle.identity(self._codes.params(row))
+
+    @property
+    def _names(self) -> list[tuple[int, str]]:
+        return list(enumerate(self._oracle.names))
+
+    def _new(self, rows: Array) -> Array:
+        refused = (row for row, answer in self.asking.answers.items() if answer is None or not answer.allowed)
+        return distinct(rows, self._history.taken | set(refused))
+
+    def _random(self, count: int) -> Array:
+        return self._new(self._used(self._codes.random(self._rng, count)))
+
+    def _used(self, rows: Array) -> Array:
+        return self._oracle.used(self._codes, rows)
+
+
+def _worst(history: History, signs: Array) -> Array:
+    """Return a corner a tenth of their range below all gains seen."""
+    seen = history.gains[history.where(Ended.FINISHED)]
+    if not len(seen):
+        return np.full(len(signs), -np.inf)
+    low, high = seen.min(axis=0), seen.max(axis=0)
+    return np.asarray(low - _MARGIN * np.maximum(high - low, 1e-12))

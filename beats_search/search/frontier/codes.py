@@ -1,0 +1,171 @@
+"""Codes: distributions and values of knobs in, rows of numbers that a model can compare out.
+
+A row has a number for each knob: the index of an option, or the value; NaN where it is not used.
+"""
+
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final, TypeAlias, final
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    distribution_to_json,
+)
+
+from beats_search.search.improvement import Array
+
+Indices: TypeAlias = NDArray[np.intp]
+
+_RANGE: Final = 2.0
+"""Both ends of a range are as far apart as plans that differ in so many choices, squared."""
+
+_OPTIONS: Final = 8
+_FINEST: Final = 256
+_MOVES: Final = (-0.3, -0.1, -0.03, 0.03, 0.1, 0.3)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Features:
+    """Rows as points: `points` (n, f), column by column of knob `owner` (f,), and `counts` (n, c).
+
+    In `points`, plans that differ in one choice are at a distance of 1. `counts` say how often knobs
+    with equal options have each option, whichever knob it is: the same kernel size in any layer, say.
+    """
+
+    points: Array
+    owner: Indices
+    counts: Array
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def __getitem__(self, index: Any) -> "Features":  # noqa: ANN401 - whatever numpy takes as an index
+        return Features(self.points[index], self.owner, self.counts[index])
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """The knobs of a study, by name, each with at least two values."""
+
+    distributions: Mapping[str, BaseDistribution]
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the knobs, sorted: the columns of a row."""
+        return tuple(sorted(self.distributions))
+
+    @cached_property
+    def fingerprint(self) -> int:
+        """Return a number that tells these columns from others."""
+        text = json.dumps([(name, distribution_to_json(self.distributions[name])) for name in self.names])
+        return zlib.crc32(text.encode())
+
+    def row(self, params: Mapping[str, Any]) -> Array:
+        """Return the row of a trial's values; NaN for a value that is missing or no longer allowed."""
+        return np.array([self._code(name, params) for name in self.names])
+
+    def params(self, row: Array) -> dict[str, Any]:
+        """Return the values of a row, without those that are not used."""
+        pairs = zip(self.names, row, strict=True)
+        return {
+            name: self.distributions[name].to_external_repr(float(code)) for name, code in pairs if not np.isnan(code)
+        }
+
+    def random(self, rng: np.random.Generator, count: int) -> Array:
+        """Return `count` random rows in which every knob has a value."""
+        return self._at(rng.random((count, len(self.names))))
+
+    def neighbours(self, row: Array, rng: np.random.Generator) -> Array:
+        """Return the rows that differ from one in a single knob: other options, and smaller and larger values."""
+        found = []
+        for column, name in enumerate(self.names):
+            for code in self._others(self.distributions[name], row[column], rng):
+                neighbour = row.copy()
+                neighbour[column] = code
+                found.append(neighbour)
+        return np.array(found).reshape(-1, len(self.names))
+
+    def features(self, rows: Array) -> Features:
+        """Return rows (n, k) as points; a knob that is not used is in the middle of all its values."""
+        blocks = [self._block(self.distributions[name], rows[:, column]) for column, name in enumerate(self.names)]
+        owner = np.repeat(np.arange(len(blocks)), [block.shape[1] for block in blocks])
+        counts = [sum((blocks[column] for column in columns), np.zeros(1)) for columns in self._alike]
+        empty = np.empty((len(rows), 0))
+        return Features(np.hstack([empty, *blocks]), owner, np.hstack([empty, *counts]))
+
+    @cached_property
+    def _alike(self) -> list[list[int]]:
+        """Return the columns of knobs with equal options, two or more together."""
+        groups: dict[BaseDistribution, list[int]] = {}
+        for column, name in enumerate(self.names):
+            if isinstance(self.distributions[name], CategoricalDistribution):
+                groups.setdefault(self.distributions[name], []).append(column)
+        return [columns for columns in groups.values() if len(columns) > 1]
+
+    def _code(self, name: str, params: Mapping[str, Any]) -> float:
+        if name not in params:
+            return np.nan
+        try:
+            code = float(self.distributions[name].to_internal_repr(params[name]))
+        except (ValueError, TypeError):
+            return np.nan
+        return code if self.distributions[name]._contains(code) else np.nan  # noqa: SLF001 - told nowhere else
+
+    def _at(self, shares: Array) -> Array:
+        columns = [_value(self.distributions[name], shares[:, column]) for column, name in enumerate(self.names)]
+        return np.stack(columns, axis=1) if columns else shares
+
+    def _others(self, distribution: BaseDistribution, code: float, rng: np.random.Generator) -> Array:
+        values = np.unique(_value(distribution, (np.arange(_FINEST) + 0.5) / _FINEST))
+        if isinstance(distribution, CategoricalDistribution) or len(values) <= _OPTIONS:
+            options = np.setdiff1d(values, [code])
+            return options if len(options) <= _OPTIONS else rng.choice(options, _OPTIONS, replace=False)
+        shares = _share(distribution, np.array([code])) + np.array(_MOVES) * rng.uniform(0.5, 1.5, len(_MOVES))
+        moved = _value(distribution, shares.clip(0.0, 1.0 - 1e-12))
+        return np.setdiff1d(np.concatenate([moved, values[values < code][-1:], values[values > code][:1]]), [code])
+
+    def _block(self, distribution: BaseDistribution, codes: Array) -> Array:
+        unused = np.isnan(codes)
+        if isinstance(distribution, CategoricalDistribution):
+            options = len(distribution.choices)
+            found = np.eye(options)[np.where(unused, 0, codes).astype(int)]
+            found[unused] = 1.0 / options
+            return np.asarray(found / np.sqrt(2.0))
+        return np.where(unused, 0.5, _share(distribution, codes))[:, None] * _RANGE
+
+
+def _value(distribution: BaseDistribution, shares: Array) -> Array:
+    """Return the codes at shares in [0, 1) of the knob's line; every value has an equal part of it."""
+    match distribution:
+        case CategoricalDistribution(choices=choices):
+            return np.floor(shares * len(choices))
+        case IntDistribution(low=low, high=high, log=True):
+            return np.rint((low - 0.5) * ((high + 0.5) / (low - 0.5)) ** shares).clip(low, high)
+        case IntDistribution(low=low, high=high, step=step):
+            return low + step * np.floor(shares * ((high - low) // step + 1))
+        case FloatDistribution(low=low, high=high, log=True):
+            return (low * (high / low) ** shares).clip(low, high)
+        case FloatDistribution(low=low, high=high, step=None):
+            return (low + shares * (high - low)).clip(low, high)
+        case FloatDistribution(low=low, high=high, step=float(step)):
+            return np.minimum(high, low + step * np.floor(shares * (round((high - low) / step) + 1)))
+    raise TypeError(f"a knob is a float, an integer or a choice, got {distribution}")
+
+
+def _share(distribution: BaseDistribution, codes: Array) -> Array:
+    """Return where on the knob's line codes are, from 0 at its low to 1 at its high end."""
+    match distribution:
+        case IntDistribution(low=low, high=high, log=log) | FloatDistribution(low=low, high=high, log=log):
+            if log:
+                return np.asarray(np.log(codes / low) / np.log(high / low))
+            return (codes - low) / (high - low)
+    raise TypeError(f"a range is of floats or integers, got {distribution}")

@@ -1,0 +1,76 @@
+"""Judging: a history and answers in, a way from any pool of plans to its outlook out."""
+
+from typing import final
+
+import numpy as np
+
+from beats_search.search.frontier.asking import Asking
+from beats_search.search.frontier.codes import Codes, Features
+from beats_search.search.frontier.history import Ended, History
+from beats_search.search.frontier.knowledge import Foretold, Quantity, Trained, model_of
+from beats_search.search.frontier.outlook import Outlook
+from beats_search.search.frontier.surrogates import learn, limits, log_share, log_within, share, success
+from beats_search.search.improvement import Array, bar, front_of
+
+
+@final
+class Judge:
+    """Models of all that counts, fitted once; `corner` (d,) is the reference point in gains."""
+
+    def __init__(self, codes: Codes, history: History, asking: Asking, signs: Array, corner: Array) -> None:
+        """Fit all models."""
+        self._codes, self._history, self._asking, self._signs, self._corner = codes, history, asking, signs, corner
+        self._known = asking.known()
+        self._trained_ones = [column for column in range(len(signs)) if column not in self._known]
+        self._foretold = {column: model_of(codes, asking.values(column)) for column in self._known}
+        bars = self._bars()
+        self._trained = {column: learn(history, codes, column, bars[:, column]) for column in self._trained_ones}
+        self._success = success(history, codes)
+        self._limits = limits(history, codes, asking.decided())
+        self._admission = share(codes, *asking.examples())
+        self._front = front_of(np.vstack([history.points, self._expected_of_running()]), corner)
+
+    def outlook(self, rows: Array) -> Outlook:
+        """Return what is known and believed of a pool of plans (n, k)."""
+        features = self._codes.features(rows)
+        asked = np.array([row.tobytes() in self._asking.answers for row in rows], dtype=bool)
+        odds = log_share(self._success, features) + log_within(self._limits, features)
+        odds += np.where(asked, 0.0, log_share(self._admission, features))
+        quantities = [self._quantity(column, rows, features) for column in range(len(self._signs))]
+        return Outlook(objectives=quantities, front=self._front, reference=self._corner, log_odds=odds)
+
+    def _quantity(self, column: int, rows: Array, features: Features) -> Quantity:
+        if column in self._trained:
+            belief = self._trained[column].at(features)
+            return Trained(belief.mean, belief.deviation)
+        quantity = Foretold(self._foretold[column], features, float(self._signs[column]))
+        for index, row in enumerate(rows):
+            value = self._asking.value(row, column)
+            if value is not None:
+                quantity.know(index, value)
+        return quantity
+
+    def _bars(self) -> Array:
+        """Return the gains (n, d) that trials were to exceed, as far as it is known: by the front, else the middle."""
+        finished = self._history.gains[self._history.where(Ended.FINISHED)]
+        bars = np.tile(np.median(finished, axis=0), (len(self._history.rows), 1))
+        if len(self._trained_ones) == 1:
+            order = [*self._known, *self._trained_ones]
+            front = front_of(self._history.points, self._corner)[:, order]
+            found = bar(self._known_gains()[:, self._known], front, self._corner[order])
+            bars[:, order[-1]] = found
+        return bars
+
+    def _known_gains(self) -> Array:
+        """Return the gains (n, d) of trials that were known before training, NaN for others."""
+        values = [[self._asking.value(row, column) for column in range(len(self._signs))] for row in self._history.rows]
+        return np.asarray(self._signs * np.array(values, dtype=float).reshape(-1, len(self._signs)))
+
+    def _expected_of_running(self) -> Array:
+        """Return the points (m, d) that running trials are believed to reach."""
+        running = self._history.where(Ended.RUNNING)
+        found = self._known_gains()[running]
+        features = self._codes.features(self._history.rows[running])
+        for column, process in self._trained.items():
+            found[:, column] = process.at(features).mean
+        return np.asarray(found[~np.isnan(found).any(axis=1)])
