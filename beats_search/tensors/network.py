@@ -4,6 +4,7 @@ from collections import OrderedDict
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 _OWN = "network."
@@ -25,8 +26,9 @@ def macs(model: nn.Module, example: Tensor) -> int:
     `example` is a batch of inputs; the model's mode and gradients are not touched.
     """
     training = {module: module.training for module in model.modules()}
+    weights = {name: weight.detach() for name, weight in model.named_parameters()}  # the counter follows gradients
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        model.eval()(example)
+        functional_call(model.eval(), weights, (example,))
     for module, mode in training.items():
         module.training = mode
     return int(counter.get_total_flops()) // (2 * len(example))

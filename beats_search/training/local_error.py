@@ -47,6 +47,7 @@ class LocalErrors:
         self._regions = regions
         self._optimizer = optimizer
         self._seen: dict[int, tuple[Tensor, int]] = {}
+        self._closed = False
         self._handles = [
             region.entry.register_forward_pre_hook(_Listener(self, region.entry, index), with_kwargs=True)
             for index, region in enumerate(regions[1:])
@@ -57,13 +58,14 @@ class LocalErrors:
         for handle in self._handles:
             handle.remove()
         self._handles = []
+        self._closed = True
         self.forget()
         self._drop(tuple(self.heads))
 
     @property
     def hears(self) -> bool:
-        """Whether the model still tells what its regions make of a batch."""
-        return bool(self._handles)
+        """Whether the model still tells what its regions make of a batch, if it has more than one."""
+        return not self._closed
 
     def hear(self, index: int, given: Tensor) -> None:
         """Note what a region has made of the batch that passes the network now."""
