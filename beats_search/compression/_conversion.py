@@ -2,7 +2,7 @@
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias, TypeVar
 
 import torch
@@ -21,6 +21,9 @@ Bits: TypeAlias = int | Sequence[int]
 _ENDS: Final = 8
 
 _Grid = TypeVar("_Grid", ActivationQuantizer, LearnedGrid)
+
+_Ends: TypeAlias = tuple[Tensor, Tensor | None]
+"""The steps of a layer's input and of its output, None where that stays float."""
 
 
 def quantize(model: nn.Module, images: Tensor, bits: Bits = 8) -> fx.GraphModule:
@@ -51,7 +54,7 @@ def freeze(learned: nn.Module) -> nn.Module:
     for node in graph.graph.nodes:
         match module_of(node, modules), [module_of(source, modules) for source in node.all_input_nodes]:
             case LearnedLayer() as layer, [LearnedGrid() as grid]:
-                graph.set_submodule(str(node.target), layer.frozen(grid.scale.detach()))
+                graph.set_submodule(str(node.target), layer.frozen(grid.scale.detach(), _step_after(node, modules)))
     for name, module in modules.items():
         if isinstance(module, LearnedGrid):
             graph.set_submodule(name, module.frozen())
@@ -63,7 +66,7 @@ def _on_grids(
     images: Tensor,
     bits: Bits,
     make_grid: Callable[[ActivationQuantizer, Site], _Grid],
-    make_layer: Callable[[nn.Module, _Grid, int], nn.Module],
+    make_layer: Callable[[nn.Module, _Ends, int], nn.Module],
 ) -> fx.GraphModule:
     """Put a grid that fits the images after every site, and layers on grids into the place of all others, in place."""
     placement = place(rewrite(graph), tensor_shapes(graph, images[:2]))
@@ -107,7 +110,7 @@ def _replace_layers(
     placement: Placement,
     bits: Sequence[int],
     grids: dict[str, _Grid],
-    make: Callable[[nn.Module, _Grid, int], nn.Module],
+    make: Callable[[nn.Module, _Ends, int], nn.Module],
 ) -> None:
     """Make every call of a layer a layer on grids of its own: its bias fits the grid of its own input."""
     modules = dict(graph.named_modules())
@@ -117,20 +120,35 @@ def _replace_layers(
         if layer is not None and grid is not None:
             if calls[node.target] > 1:
                 node.target = f"layer_{index}"
-            graph.add_submodule(str(node.target), make(layer, grid, bits[index]))
+            ends = grid.scale.detach(), _step_after(node, modules)
+            graph.add_submodule(str(node.target), make(layer, ends, bits[index]))
     graph.delete_all_unused_submodules()
     graph.recompile()
 
 
-def _integer_layer(layer: nn.Module, grid: ActivationQuantizer, bits: int) -> nn.Module:
-    plain, _ = _parts(layer)
+def _step_after(node: fx.Node, modules: Mapping[str, nn.Module]) -> Tensor | None:
+    """Return the step of the grid that a layer's output goes to, alone or through its ReLU; None for logits."""
+    for _ in ("the grid", "a ReLU and the grid"):
+        if len(node.users) != 1:
+            return None
+        (node,) = node.users
+        match module_of(node, modules):
+            case ActivationQuantizer() | LearnedGrid() as grid:
+                return grid.scale.detach()
+    return None
+
+
+def _integer_layer(layer: nn.Module, ends: _Ends, bits: int) -> nn.Module:
+    (plain, _), (input_scale, output_scale) = _parts(layer), ends
     bias = torch.zeros(len(plain.weight)) if plain.bias is None else plain.bias.detach()
     scale = weight_scale(plain.weight, bits)
-    weight = QuantizedWeight(plain.weight.detach(), bias, scale=scale, input_scale=grid.scale, bits=bits)
+    weight = QuantizedWeight(
+        plain.weight.detach(), bias, scale=scale, input_scale=input_scale, output_scale=output_scale, bits=bits
+    )
     return QuantizedConv2d(plain, weight) if isinstance(plain, nn.Conv2d) else QuantizedLinear(weight)
 
 
-def _learned_layer(layer: nn.Module, _: LearnedGrid, bits: int) -> nn.Module:
+def _learned_layer(layer: nn.Module, _: _Ends, bits: int) -> nn.Module:
     plain, norm = _parts(layer)
     return LearnedLayer(plain, norm, bits=bits, scale=weight_scale(plain.weight, bits))
 

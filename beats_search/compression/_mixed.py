@@ -4,6 +4,7 @@ Every layer is tried at every width alone, all others at 8 bits, and the loss on
 says how much it minds. Then bits are taken where they cost least per bit saved, until the average is reached.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -13,7 +14,7 @@ from torch.nn import functional
 
 from beats_search.compression._grids import weight_scale
 from beats_search.tensors.data import Split, to_float
-from beats_search.tensors.fake_quant import QuantizedConv2d, QuantizedLinear, QuantizedWeight, rounded_steps
+from beats_search.tensors.fake_quant import QuantizedConv2d, QuantizedLinear, QuantizedWeight
 
 WIDTHS: Final = (8, 6, 4, 3, 2)
 _INPUTS: Final = 256
@@ -67,13 +68,20 @@ def _price(size: int, loss: Mapping[int, float], at: int) -> float:
 
 def _losses(model: nn.Module, layer: QuantizedWeight, images: Tensor, labels: Tensor) -> dict[int, float]:
     """Return the mean loss with one layer at each width, and leave the layer as it was."""
-    kept = layer.steps.clone(), layer.scale.clone()
-    weight = layer()[0]
+    kept = copy.deepcopy(layer.state_dict())
+    weight, bias = layer()
     found = {}
     for bits in WIDTHS:
         if bits < max(WIDTHS):
-            layer.scale = weight_scale(weight, bits).clamp_min(torch.finfo(torch.float32).tiny)
-            layer.steps = rounded_steps(weight, layer.scale, bits)
+            narrow = QuantizedWeight(
+                weight,
+                bias,
+                scale=weight_scale(weight, bits),
+                input_scale=layer.input_scale,
+                output_scale=layer.output_scale,
+                bits=bits,
+            )
+            layer.load_state_dict(narrow.state_dict())
         found[bits] = float(functional.cross_entropy(model(images), labels))
-    layer.steps, layer.scale = kept
+    layer.load_state_dict(kept)
     return found

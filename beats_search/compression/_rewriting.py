@@ -7,6 +7,7 @@ from typing import Final
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import fx, nn
+from torchvision.ops import stochastic_depth
 
 from beats_search.tensors.fake_quant import GlobalAveragePool, is_global_pool
 from beats_search.tensors.graph import module_of
@@ -16,7 +17,11 @@ _SILUS: Final = frozenset({nn.SiLU, F.silu})
 
 
 def rewrite(model: fx.GraphModule) -> fx.GraphModule:
-    """Name global pools as what they are, and split SiLU into a sigmoid and a product, in place."""
+    """Name global pools as what they are, split SiLU in two, and leave out what does nothing, in place.
+
+    A stochastic depth was traced in eval mode and lets all pass. A grid of its own behind another one
+    would be lost in the file: ONNX Runtime makes one of two grids in a row, which training moves apart.
+    """
     modules = dict(model.named_modules())
     for index, node in enumerate(list(model.graph.nodes)):
         with model.graph.inserting_before(node):
@@ -50,6 +55,8 @@ def _replacement(model: fx.GraphModule, node: fx.Node, modules: Mapping[str, nn.
     if _averages_images(node):
         pooled = _pool(model, node.all_input_nodes[0], name)
         return pooled if _keeps_axes(node) else model.graph.call_function(torch.flatten, (pooled, 1))
+    if node.target is stochastic_depth:
+        return node.all_input_nodes[0]
     if kind(node, modules) in _SILUS:
         return _silu(model, node.all_input_nodes[0])
     return None

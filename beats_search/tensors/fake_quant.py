@@ -7,11 +7,16 @@ fuses them into integer kernels.
 """
 
 import copy
-from typing import final
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias, final
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
+
+Product: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Inputs (n, in, …), a weight (out, …) and a bias (out,) to outputs (n, out, …)."""
 
 UINT8_MAX = 255
 _BIAS_MAX = 2**30  # leaves a bit of the int32 accumulator to the products
@@ -48,11 +53,23 @@ class QuantizedWeight(nn.Module):
     scale: Tensor
     bias_steps: Tensor
     bias_scale: Tensor
+    input_scale: Tensor
+    output_scale: Tensor | None
 
-    def __init__(self, weight: Tensor, bias: Tensor, *, scale: Tensor, input_scale: Tensor, bits: int = 8) -> None:
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        *,
+        scale: Tensor,
+        input_scale: Tensor,
+        output_scale: Tensor | None = None,
+        bits: int = 8,
+    ) -> None:
         """Round a float weight (out, …) and bias (out,) to the grids.
 
-        A channel whose weights are so small that its bias would overflow gets a larger scale.
+        Outputs go to a grid of `output_scale`, or stay float where it is None. A channel whose
+        weights are so small that its bias would overflow gets a larger scale.
         """
         super().__init__()
         scale = torch.maximum(scale, bias.abs() / (input_scale * _BIAS_MAX)).clamp_min(torch.finfo(torch.float32).tiny)
@@ -61,42 +78,55 @@ class QuantizedWeight(nn.Module):
         self.register_buffer("scale", scale)
         self.register_buffer("bias_steps", torch.round(bias / bias_scale).to(torch.int32))
         self.register_buffer("bias_scale", bias_scale)
+        self.register_buffer("input_scale", input_scale.clone())
+        self.register_buffer("output_scale", None if output_scale is None else output_scale.clone())
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """Return the weight and the bias that the integers stand for."""
         return self.steps.float() * per_channel(self.scale, self.steps), self.bias_steps.float() * self.bias_scale
+
+    def applied(self, values: Tensor, product: Product) -> Tensor:
+        """Return the product of values on the input grid with the weight, plus the bias, as an integer kernel does.
+
+        Sums of integers are exact in float32 up to 2**24, so no order of summing shows in them. They are
+        scaled once and rounded half to even, by the very factor of ONNX Runtime's QLinearConv and QGemm:
+        products that were scaled first would now and then round to the next step.
+        """
+        sums = product(torch.round(values / self.input_scale), self.steps.float(), self.bias_steps.float())
+        if self.output_scale is None:
+            return sums * _per_output(self.bias_scale, sums)
+        return torch.round(sums * _per_output(self.bias_scale / self.output_scale, sums)) * self.output_scale
 
 
 @final
 class QuantizedConv2d(nn.Module):
     """A Conv2d whose weight and bias lie on integer grids; the input is expected on its own grid."""
 
-    def __init__(self, conv: nn.Conv2d, weight: nn.Module) -> None:
-        """Take the geometry of `conv`, and weight and bias from calling `weight()`."""
+    def __init__(self, conv: nn.Conv2d, weight: QuantizedWeight) -> None:
+        """Take the geometry of `conv`, and the weight with its bias."""
         super().__init__()
         self.geometry = (conv.stride, conv.padding, conv.dilation, conv.groups)
-        self.weight = weight
+        self.weight: QuantizedWeight | _ExportedWeight = weight
 
     def forward(self, values: Tensor) -> Tensor:
         """Return the convolution of (n, in, height, width)."""
-        weight, bias = self.weight()
         stride, padding, dilation, groups = self.geometry
-        return F.conv2d(values, weight, bias, stride, padding, dilation, groups)
+        conv = partial(F.conv2d, stride=stride, padding=padding, dilation=dilation, groups=groups)
+        return self.weight.applied(values, conv)
 
 
 @final
 class QuantizedLinear(nn.Module):
     """A Linear whose weight and bias lie on integer grids; the input is expected on its own grid."""
 
-    def __init__(self, weight: nn.Module) -> None:
-        """Take weight and bias from calling `weight()`."""
+    def __init__(self, weight: QuantizedWeight) -> None:
+        """Take the weight with its bias."""
         super().__init__()
-        self.weight = weight
+        self.weight: QuantizedWeight | _ExportedWeight = weight
 
     def forward(self, values: Tensor) -> Tensor:
         """Return the product of (n, in) with the weight, plus the bias: (n, out)."""
-        weight, bias = self.weight()
-        return F.linear(values, weight, bias)
+        return self.weight.applied(values, F.linear)
 
 
 def rounded_steps(weight: Tensor, scale: Tensor, bits: int) -> Tensor:
@@ -113,6 +143,11 @@ def largest_step(bits: int) -> int:
 def per_channel(values: Tensor, weight: Tensor) -> Tensor:
     """Return values of shape (out,) in a shape that fits a weight (out, …)."""
     return values.reshape(-1, *[1] * (weight.dim() - 1))
+
+
+def _per_output(values: Tensor, outputs: Tensor) -> Tensor:
+    """Return values of shape (out,) in a shape that fits outputs (n, out, …)."""
+    return values.reshape(-1, *[1] * (outputs.dim() - 2))
 
 
 @final
@@ -186,6 +221,10 @@ class _ExportedWeight(nn.Module):
         weight = _dequantized(self.steps, self.scale, self.zero_point)
         bias = _dequantized(self.bias_steps, self.bias_scale, self.bias_zero_point)
         return weight, bias
+
+    def applied(self, values: Tensor, product: Product) -> Tensor:
+        weight, bias = self()
+        return product(values, weight, bias)
 
 
 @final

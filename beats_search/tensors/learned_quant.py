@@ -104,8 +104,8 @@ class LearnedLayer(nn.Module):
         output = _applied(self.layer, values, rounded)
         return output if self.norm is None else self.norm(output)
 
-    def frozen(self, input_scale: Tensor) -> QuantizedConv2d | QuantizedLinear:
-        """Return the integer layer for inputs whose grid has steps of `input_scale`, the norm folded in."""
+    def frozen(self, input_scale: Tensor, output_scale: Tensor | None = None) -> QuantizedConv2d | QuantizedLinear:
+        """Return the integer layer, the norm folded in, between grids whose steps have these sizes; None is no grid."""
         weight, scale = self.layer.weight.detach(), self.scale.detach()
         steps = rounded_steps(weight, scale, self.bits).float()
         bias = torch.zeros_like(scale) if self.layer.bias is None else self.layer.bias.detach()
@@ -114,7 +114,9 @@ class LearnedLayer(nn.Module):
             steps, scale = steps * per_channel(factor.sign(), weight), scale * factor.abs()
             bias = bias * factor + shift
         folded = steps * per_channel(scale, weight)
-        integers = QuantizedWeight(folded, bias, scale=scale, input_scale=input_scale, bits=self.bits)
+        integers = QuantizedWeight(
+            folded, bias, scale=scale, input_scale=input_scale, output_scale=output_scale, bits=self.bits
+        )
         return QuantizedConv2d(self.layer, integers) if isinstance(self.layer, nn.Conv2d) else QuantizedLinear(integers)
 
 

@@ -26,8 +26,8 @@ from beats_search.trial.recipe import compress, example_of, recovery
 CALIBRATION_IMAGES: Final = 512
 BITS: Final = (8, 4, 3, 2)
 RATIOS: Final = {"mnist": (0.5, 0.625, 0.75, 0.875), "cifar10": (0.25, 0.375, 0.5, 0.625)}
-QAT_EPOCHS: Final = {"mnist": 1, "cifar10": 3}
-RECOVERY_EPOCHS: Final = {"mnist": 1, "cifar10": 3}
+QAT_EPOCHS: Final = {"mnist": 1, "cifar10": 2}
+RECOVERY_EPOCHS: Final = {"mnist": 1, "cifar10": 2}
 RUNTIMES: Final[Mapping[str, Callable[[int], Runtime]]] = {
     "onnxruntime": lambda batch: OnnxRuntime(threads=1, batch_size=batch),
     "openvino": lambda batch: OpenVino(threads=1, batch_size=batch),

@@ -33,10 +33,10 @@ TRAINING: Final = {
         device="cpu",
     ),
     "cifar10": TrainingPlan(
-        epochs=10,
+        epochs=12,
         batch_size=128,
         optimizer=SGD,
-        lr=0.2,
+        lr=0.1,
         schedule=Part(name="one_cycle"),
         augmentation=AugmentationPlan(shift=4, flip=True),
         device="cpu",
