@@ -111,7 +111,7 @@ def test_optimize_needs_nothing_else() -> None:
     ("directions", "names", "told"),
     [
         (("minimize", "maximize"), "la", "l"),
-        (("maximize", "minimize", "minimize"), "als", "ls"),
+        (("maximize", "minimize", "minimize"), "asl", "sl"),
         (("minimize", "maximize", "minimize"), "sal", "l"),
         (("minimize", "minimize", "maximize"), "lsa", ""),
         (("maximize", "minimize"), "al", "al"),

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from report_runs import finished, plan, record, run_of
+from report_runs import finished, record, run_of
 
 from beats_search.records.outcome import EpochScore, Stopped
 from beats_search.report.savings import savings_in_words

@@ -36,7 +36,7 @@ def problem_of(
     from beats_search.search.domain import domain_of
     from beats_search.search.stopping import Stopping
     from beats_search.search.study import Problem
-    from beats_search.trial.cost import cost
+    from beats_search.trial.cost import PROBE_S, cost
 
     on_scale = _on_scale_of(ledger, paired)
     return Problem(
@@ -45,6 +45,7 @@ def problem_of(
         reference_point=partial(worst_corner, space.objectives, data.majority_share),
         known=_known(on_scale, tools) if space.search.probe else None,
         cost=partial(cost, store=tools.store),
+        query_cost=PROBE_S,
         stopping=Stopping() if space.search.stop_early else None,
     )
 

@@ -81,7 +81,7 @@ def _refused(run: RunRecord, known: Mapping[str, float]) -> Stopped | None:
 
 
 def _best_gain(run: RunRecord, known: Mapping[str, float]) -> float:
-    """Return what a plan that answers everything right adds, as a share of the hypervolume; 1 where that is not known."""
+    """Return what a plan that answers everything right adds, as a share of the hypervolume; 1 where that is unknown."""
     values = {"accuracy": 1.0, **known}
     if any(objective.name not in values for objective in run.objectives):
         return 1.0
@@ -110,9 +110,7 @@ class _Judging:
         self.curve.append(score)
         if self.stopping is None:
             return True
-        match judge(
-            self.stopping, self.run(), number=self.number, plan=self.plan, known=self.known, curve=self.curve
-        ):
+        match judge(self.stopping, self.run(), number=self.number, plan=self.plan, known=self.known, curve=self.curve):
             case GoOn():
                 return True
             case Spare(outlook=outlook):

@@ -14,8 +14,8 @@ class Foresight:
     `known` returns the values of those objectives and constrained quantities by name that do not
     depend on training (never accuracy); it takes up to seconds for a new structure, and may raise
     any Exception for a plan that cannot be built. `cost` is the relative cost, above 0, of training
-    a plan given what is stored already. `reference_point` is the worst corner of the hypervolume by
-    objective.
+    a plan given what is stored already, `query_cost` that of a call of `known` on the same scale.
+    `reference_point` is the worst corner of the hypervolume by objective.
     """
 
     objectives: tuple[Objective, ...]
@@ -23,6 +23,7 @@ class Foresight:
     reference_point: Mapping[str, float]
     known: Callable[[TrialPlan], Mapping[str, float]]
     cost: Callable[[TrialPlan], float]
+    query_cost: float = 0.0
 
     def keeps_limits(self, known: Mapping[str, float]) -> bool:
         """Tell whether the limits on known quantities hold."""

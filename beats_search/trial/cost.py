@@ -16,6 +16,9 @@ from beats_search.trial.recipe import load_data
 from beats_search.trial.stages import epochs_left
 from beats_search.trial.store import Store
 
+PROBE_S: Final = 1.5
+"""What probing a structure that is not known yet takes, on the scale of `cost`: most of it is the export."""
+
 _BESIDE_S: Final = 1.0
 _BATCH_S: Final = 2e-3
 _MACS_PER_S: Final = 3e10

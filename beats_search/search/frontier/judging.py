@@ -57,8 +57,9 @@ class Judge:
         if len(self._trained_ones) == 1:
             order = [*self._known, *self._trained_ones]
             front = front_of(self._history.points, self._corner)[:, order]
-            found = bar(self._known_gains()[:, self._known], front, self._corner[order])
-            bars[:, order[-1]] = found
+            certain = self._known_gains()[:, self._known]
+            told = ~np.isnan(certain).any(axis=1)
+            bars[told, order[-1]] = bar(certain[told], front, self._corner[order])
         return bars
 
     def _known_gains(self) -> Array:

@@ -7,8 +7,8 @@ measured once stays known. Nothing is remembered but what the study holds.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, final
+from dataclasses import dataclass, replace
+from typing import Any, Final, final
 
 import numpy as np
 from optuna import Study
@@ -17,15 +17,24 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.search_space import intersection_search_space
 from optuna.trial import FrozenTrial
 
-from beats_search.search.domain import Domain
+from beats_search.search.domain import Domain, value_at
+from beats_search.search.foresight import Foresight
 from beats_search.search.frontier.choosing import Choosing, Pace
 from beats_search.search.frontier.codes import Codes
 from beats_search.search.frontier.history import Note, read_history, signs_of, write_note
 from beats_search.search.frontier.oracle import OfDomain, OfFunction, oracle_of
 from beats_search.search.improvement import Array
 from beats_search.search.proposal import seed_of
+from beats_search.space.draw import Replay
 
 __all__ = ["Frontier"]
+
+
+_WORTH_ASKING: Final = 0.25
+"""The share of a trial's cost that may go into asking what is known of others."""
+
+_FIRST_ROUND: Final = 10
+"""So many times what each later proposal may ask is asked at the start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +44,8 @@ class Frontier:
     At first `start_queries` plans are measured and the first `startup` trials spread over them. Then
     each proposal measures at most `queries` plans of a pool of `pool` random ones and neighbours of
     the front. Every `explore_every`-th trial is far from all others. The expected gain is divided by
-    the cost of training to a power that falls from 1 to 0 over the first `cooling` trials.
+    the cost of training to a power that falls from 1 to 0 over the first `cooling` trials. Where measuring
+    costs a good part of a trial, fewer plans are measured: no more than pays.
     """
 
     startup: int = 6
@@ -125,13 +135,25 @@ class _Proposal(BaseSampler):
         names = tuple(goal.name for goal in foresight.objectives) if foresight else tuple(study.metric_names or ())
         point = foresight.reference_point if foresight else study.user_attrs.get("reference_point", {})
         corner = signs_of(study) * [point[name] for name in names] if names and point else None
-        proposing = _Proposing(self._settings, oracle_of(self._domain, names), corner, self._seed)
+        settings = self._settings if foresight is None else _affordable(self._settings, self._domain, foresight)
+        proposing = _Proposing(settings, oracle_of(self._domain, names), corner, self._seed)
         return proposing.propose(study, trial, search_space)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:  # noqa: ANN401 - Optuna's signature
         return self._random.sample_independent(study, trial, param_name, param_distribution)
+
+
+def _affordable(settings: Frontier, domain: Domain, foresight: Foresight) -> Frontier:
+    """Return the settings with no more queries than are worth a share of what a trial costs."""
+    if not foresight.query_cost:
+        return settings
+    middle = domain.draw(Replay({knob.path: value_at(knob, 0.5) for knob in domain.knobs}))
+    each = max(1, int(_WORTH_ASKING * foresight.cost(middle) / foresight.query_cost))
+    first = max(2 * settings.startup, _FIRST_ROUND * each)
+    queries, start = min(settings.queries, each), min(settings.start_queries, first)
+    return replace(settings, queries=queries, start_queries=start)
 
 
 @final
