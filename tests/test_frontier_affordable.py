@@ -1,4 +1,4 @@
-"""Affordable: where measuring is dear beside training, few plans are measured; where it is cheap, all that were asked."""
+"""Affordable: where measuring is dear beside training, few plans are measured; where it is cheap, as many as asked."""
 
 from collections.abc import Mapping
 from dataclasses import replace
