@@ -17,15 +17,6 @@ hypothesis.settings.load_profile("tests")
 torch.set_num_threads(1)  # two processes share the machine
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file, which share fixtures, in one process; families of networks are files of their own."""
-    for item in items:
-        parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-        family = parameters.get("family", "")
-        item.add_marker(pytest.mark.xdist_group(f"{item.path.name} {family}"))
-
-
 def bundle_of(images: Tensor, labels: Tensor) -> DataBundle:
     """Return a data set whose three splits are the same images."""
     split = Split(inputs=images, labels=labels)

@@ -88,7 +88,7 @@ def both(params: Mapping[str, Any]) -> Sequence[float]:
 @pytest.mark.parametrize("known_", [known, None], ids=["known", "nothing known"])
 def test_it_learns(known_: Known | None) -> None:
     """Later proposals are near the best y and mostly of the best kind, whether or not latency is known."""
-    proposed = run(study_of(sampler_of(known_)), 24, both)[-8:]
+    proposed = run(study_of(sampler_of(known_)), 18, both)[-8:]
     assert sum(params["kind"] == "b" for params in proposed) >= 4
     assert sorted(abs(params["y"] - 0.3) for params in proposed)[4] < 0.15
 
@@ -127,7 +127,7 @@ def test_objectives_in_any_order(directions: tuple[Direction, ...], names: str, 
         reference_point=[corner[name] for name in names],
         settings=QUICK,
     )
-    proposed = run(study_of(sampler, *directions), 20, lambda params: [formulas[name](params) for name in names])
+    proposed = run(study_of(sampler, *directions), 15, lambda params: [formulas[name](params) for name in names])
     assert sorted(abs(params["y"] - 0.3) for params in proposed[-8:])[3] < 0.2
 
 
