@@ -43,7 +43,9 @@ def _frontier(known: Known | None, on: Problem, seed: int, **settings: int) -> B
 SAMPLERS: Final[Mapping[str, Callable[[Known, Problem, int], BaseSampler]]] = {
     "frontier": _frontier,
     "frontier_5_queries": lambda known, on, seed: _frontier(known, on, seed, queries=5),
-    "frontier_unlimited": lambda known, on, seed: _frontier(known, on, seed, queries=10**6),
+    "frontier_unlimited": lambda known, on, seed: _frontier(
+        known, on, seed, queries=10**6, start_queries=4000, pool=4000
+    ),
     "frontier_not_known": lambda _, on, seed: _frontier(None, on, seed),
     "tpe": lambda _, __, seed: TPESampler(seed=seed),
     "tpe_multivariate": lambda _, __, seed: TPESampler(seed=seed, multivariate=True),
