@@ -33,8 +33,8 @@ TRAINING: Final = {
         device="cpu",
     ),
     "cifar10": TrainingPlan(
-        epochs=12,
-        batch_size=128,
+        epochs=15,
+        batch_size=64,
         optimizer=SGD,
         lr=0.1,
         schedule=Part(name="one_cycle"),
