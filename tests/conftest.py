@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from beats_search.app.problem import STORE
+from beats_search.runtimes import _onnx_export as exporter
 from beats_search.tensors.data import DataBundle, Split, Standardize
 from beats_search.tensors.seams import Bench
+from beats_search.tensors.structure import Known
 
 hypothesis.settings.register_profile("tests", deadline=None)  # the first call of torch takes seconds
 hypothesis.settings.load_profile("tests")
@@ -47,6 +49,22 @@ def _store_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(STORE, str(tmp_path_factory.mktemp("stages")))
         yield
+
+
+@pytest.fixture
+def exports(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
+    """Forget all graphs that were exported, and return the models that the exporter is called with from here on."""
+    monkeypatch.setattr(exporter, "_TEMPLATES", Known(most=32))
+    monkeypatch.setattr(exporter, "_OF_ANY_SIZE", Known(most=32))
+    seen: list[nn.Module] = []
+    program = exporter._program
+
+    def noted(model: nn.Module, example: Tensor) -> torch.onnx.ONNXProgram:
+        seen.append(model)
+        return program(model, example)
+
+    monkeypatch.setattr(exporter, "_program", noted)
+    return seen
 
 
 @pytest.fixture

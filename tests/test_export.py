@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from export_toys import of_its_own
 from onnx_ir import serde
 from torch import Tensor, nn
 
@@ -19,10 +20,10 @@ from beats_search.records.column import Column
 from beats_search.records.part import Part
 from beats_search.runtimes import _onnx_export as exporter
 from beats_search.runtimes._onnx_export import export_onnx
-from beats_search.runtimes._templates import Template, template_of
+from beats_search.runtimes._templates import template_of
 from beats_search.tensors.network import with_preprocess
 from beats_search.tensors.seams import Bench
-from beats_search.tensors.structure import Known, weights_of
+from beats_search.tensors.structure import weights_of
 from beats_search.tensors.table import table_preprocess
 
 SMALL = {
@@ -37,12 +38,7 @@ COLUMNS = (
 )
 
 
-@pytest.fixture(autouse=True)
-def templates(monkeypatch: pytest.MonkeyPatch) -> Known[Template]:
-    """Begin every test without templates, and return where they are kept."""
-    known = Known[Template](most=32)
-    monkeypatch.setattr(exporter, "_TEMPLATES", known)
-    return known
+pytestmark = pytest.mark.usefixtures("exports")
 
 
 def network(part: Part, seed: int, shape: tuple[int, ...]) -> nn.Module:
@@ -150,20 +146,6 @@ def test_a_table_s_preprocessing_is_filled(tmp_path: Path) -> None:
     check_against_exporter(table(0), table(1), rows, tmp_path)
 
 
-@pytest.fixture
-def exports(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
-    """Return the models that the exporter has been called with."""
-    seen: list[nn.Module] = []
-    program = exporter._program
-
-    def noted(model: nn.Module, example: Tensor) -> torch.onnx.ONNXProgram:
-        seen.append(model)
-        return program(model, example)
-
-    monkeypatch.setattr(exporter, "_program", noted)
-    return seen
-
-
 def tiny(seed: int) -> nn.Module:
     """Return a network of each kind of layer, with norms after two of them."""
     torch.manual_seed(seed)
@@ -172,14 +154,6 @@ def tiny(seed: int) -> nn.Module:
 
 
 EXAMPLE = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-
-
-def export_of_its_own(model: nn.Module) -> bytes:
-    """Return the file of a model of which no like has been exported before."""
-    prepared = exporter._prepared(model)
-    weights = weights_of(prepared)
-    template = template_of(exporter._program(prepared, EXAMPLE), weights)
-    return bytes(template.filled(weights).SerializeToString())
 
 
 @pytest.mark.slow
@@ -192,7 +166,7 @@ def test_one_structure_is_exported_once(bits: int, bench: Bench, exports: list[n
     export_onnx(first, EXAMPLE, tmp_path / "first.onnx")
     export_onnx(second, EXAMPLE, tmp_path / "second.onnx")
     assert len(exports) == 1
-    assert (tmp_path / "second.onnx").read_bytes() == export_of_its_own(second)
+    assert (tmp_path / "second.onnx").read_bytes() == of_its_own(second, EXAMPLE)
 
 
 def test_an_export_changes_nothing_in_the_model() -> None:

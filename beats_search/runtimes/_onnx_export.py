@@ -1,28 +1,47 @@
 """ONNX export: a model from float inputs to logits in, a file with a dynamic batch out.
 
 The exporter takes seconds, whatever the weights are. So a graph is exported once per structure,
-and the next model of the same structure puts its weights into it.
+and the next model of the same structure puts its weights into it. Where nothing in a graph comes
+from the sizes of layers, it serves all widths of the network, after a comparison with the model.
 """
 
+import copy
 import io
 import logging
 import warnings
+from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+import onnxruntime
 import torch
+from onnxruntime.capi.onnxruntime_pybind11_state import (
+    Fail,
+    InvalidArgument,
+    InvalidGraph,
+    NotImplemented,  # noqa: A004 - the library's own name
+    RuntimeException,
+)
 from torch import Tensor, nn
 
 from beats_search.runtimes._packing import pack
 from beats_search.runtimes._templates import Template, template_of
 from beats_search.tensors.fake_quant import for_export
-from beats_search.tensors.structure import Known, structure_of, weights_of
+from beats_search.tensors.structure import Known, Structure, family_of, structure_of, weights_of
 
 INPUT: Final = "input"
 OUTPUT: Final = "logits"
 
 _TEMPLATES: Final = Known[Template](most=32)
+_OF_ANY_SIZE: Final = Known[tuple[Structure, Template]](most=32)
+
+_REFUSALS: Final = (Fail, InvalidArgument, InvalidGraph, NotImplemented, RuntimeException)
+_FATAL_ONLY: Final = 4
+_AGREEMENT: Final = 1e-3
+_AGREEMENT_ON_GRIDS: Final = 0.1
+"""The largest deviation of a logit, as a share of the largest logit: roundings stay below, another graph does not."""
 
 
 def export_onnx(model: nn.Module, example: Tensor, path: Path) -> None:
@@ -34,12 +53,52 @@ def export_onnx(model: nn.Module, example: Tensor, path: Path) -> None:
     weights, structure = weights_of(exported), structure_of(exported)
     template = _TEMPLATES.found(
         None if structure is None else (structure, example.shape[1:], example.dtype),
-        lambda: template_of(_program(exported, example), weights),
+        lambda: _template(model, exported, example, structure),
         keep=lambda made: made.reusable,
     )
+    path.write_bytes(_packed(template, weights))
+
+
+def _template(model: nn.Module, exported: nn.Module, example: Tensor, structure: Structure | None) -> Template:
+    """Return the template that the model's family has, if it computes what the model does, or else a new one."""
+    weights, family = weights_of(exported), family_of(exported)
+
+    def made() -> tuple[Structure, Template]:
+        return structure, template_of(_program(exported, example), weights)
+
+    origin, template = _OF_ANY_SIZE.found(
+        None if family is None else (family, example.shape[1:], example.dtype),
+        made,
+        keep=lambda found: found[1].reusable and found[1].sizeless,
+    )
+    return template if origin == structure or _agrees(template, weights, model, example) else made()[1]
+
+
+def _packed(template: Template, weights: Mapping[str, Tensor]) -> bytes:
     filled = template.filled(weights)
     pack(filled)
-    path.write_bytes(filled.SerializeToString())
+    return bytes(filled.SerializeToString())
+
+
+def _agrees(template: Template, weights: Mapping[str, Tensor], model: nn.Module, example: Tensor) -> bool:
+    """Tell whether a template computes the model's logits for a batch of two, up to roundings."""
+    pair = torch.cat([example, example])
+    with torch.inference_mode():
+        expected = copy.deepcopy(model).eval()(pair).numpy()
+    declared = [size.dim_value for size in template.model.graph.output[0].type.tensor_type.shape.dim]
+    if declared[1:] != [*expected.shape[1:]]:
+        return False
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = _FATAL_ONLY
+    try:
+        session = onnxruntime.InferenceSession(_packed(template, weights), options, providers=["CPUExecutionProvider"])
+        found = session.run([OUTPUT], {INPUT: pair.numpy()})[0]
+    except _REFUSALS:  # weights that do not fit together this way
+        return False
+    in_float = all(weight.is_floating_point() for weight in weights.values())
+    allowed = (_AGREEMENT if in_float else _AGREEMENT_ON_GRIDS) * np.abs(expected).max()
+    return bool(np.abs(found - expected).max() <= allowed)
 
 
 def _prepared(model: nn.Module) -> nn.Module:

@@ -17,6 +17,7 @@ from onnx.reference import ReferenceEvaluator
 from torch import Tensor
 
 from beats_search.runtimes._folding import all_nodes, count_uses, fold_batch_norms, part
+from beats_search.runtimes._sizes import drop_sizes, fit_groups
 
 _MOST_COMPARED: Final = 1024
 """Elements of a tensor; to compare larger ones costs more than it saves."""
@@ -27,13 +28,15 @@ _MOST_COMPARED: Final = 1024
 class Template:
     """A model whose weights are empty, `held` by their names, and what derives further tensors from weights.
 
-    `reusable` says that nothing in it can come from the values of the weights that it was made with.
+    `reusable` says that nothing in it can come from the values of the weights that it was made with,
+    `sizeless` that nothing in it comes from their sizes either.
     """
 
     model: onnx.ModelProto
     held: AbstractSet[str]
     derivation: ReferenceEvaluator
     reusable: bool
+    sizeless: bool
 
     def filled(self, weights: Mapping[str, Tensor]) -> onnx.ModelProto:
         """Return the model with weights, by their names; of small equal tensors it holds one."""
@@ -44,9 +47,12 @@ class Template:
         for tensor in model.graph.initializer:
             if tensor.name in self.held:
                 tensor.raw_data = _bytes(weights[tensor.name])
+                tensor.dims[:] = weights[tensor.name].shape
         for name, array in zip(self.derivation.output_names, derived, strict=True):
             of_type = helper.np_dtype_to_tensor_dtype(array.dtype)
             model.graph.initializer.add(name=name, data_type=of_type, dims=array.shape, raw_data=array.tobytes())
+        if self.sizeless:
+            fit_groups(model.graph)
         _merge_equal(model.graph)
         return model
 
@@ -100,12 +106,15 @@ def _split(model: onnx.ModelProto, weights: AbstractSet[str], *, reusable: bool)
     body.initializer.extend(map(_empty, held))
     del body.input[:]
     body.input.extend(value for value in graph.input if value.name not in weights)
+    sizes = {value.name: tuple(_dims(value)) for value in graph.input if value.name in weights}
+    sizeless = drop_sizes(body, derivation, sizes)
     model.graph.CopyFrom(body)
     return Template(
         model=model,
         held={value.name for value in held},
         derivation=ReferenceEvaluator(helper.make_model(derivation, opset_imports=model.opset_import)),
         reusable=reusable,
+        sizeless=sizeless,
     )
 
 
@@ -123,9 +132,11 @@ def _cut(
 
 def _empty(value: onnx.ValueInfoProto) -> onnx.TensorProto:
     """Return a tensor of a value's name, type and shape, without content."""
-    of_type = value.type.tensor_type
-    dims = [dimension.dim_value for dimension in of_type.shape.dim]
-    return onnx.TensorProto(name=value.name, data_type=of_type.elem_type, dims=dims)
+    return onnx.TensorProto(name=value.name, data_type=value.type.tensor_type.elem_type, dims=_dims(value))
+
+
+def _dims(value: onnx.ValueInfoProto) -> list[int]:
+    return [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
 
 
 def _merge_equal(graph: onnx.GraphProto) -> None:

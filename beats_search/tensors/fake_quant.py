@@ -105,13 +105,15 @@ class QuantizedConv2d(nn.Module):
     def __init__(self, conv: nn.Conv2d, weight: QuantizedWeight) -> None:
         """Take the geometry of `conv`, and the weight with its bias."""
         super().__init__()
-        self.geometry = (conv.stride, conv.padding, conv.dilation, conv.groups)
+        self.geometry = (conv.stride, conv.padding, conv.dilation)
+        self.out_channels = conv.out_channels
+        self.groups = conv.groups
         self.weight: QuantizedWeight | _ExportedWeight = weight
 
     def forward(self, values: Tensor) -> Tensor:
         """Return the convolution of (n, in, height, width)."""
-        stride, padding, dilation, groups = self.geometry
-        conv = partial(F.conv2d, stride=stride, padding=padding, dilation=dilation, groups=groups)
+        stride, padding, dilation = self.geometry
+        conv = partial(F.conv2d, stride=stride, padding=padding, dilation=dilation, groups=self.groups)
         return self.weight.applied(values, conv)
 
 

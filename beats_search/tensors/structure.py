@@ -16,12 +16,17 @@ from typing import Final, Generic, TypeAlias, TypeVar, final
 import torch
 from torch import Tensor, fx, nn
 
+from beats_search.tensors.fake_quant import QuantizedConv2d
+
 Structure: TypeAlias = Hashable
 T = TypeVar("T")
 
 _ATOMS: Final = (types.NoneType, bool, int, str, bytes, enum.Enum, torch.dtype, torch.device, torch.memory_format)
 _SHOWN: Final = (float, complex, slice)  # 0.0 equals -0.0, but divides otherwise
 _POINTERS: Final = frozenset({torch.int64, torch.bool})
+_LAYERS: Final = frozenset({nn.Conv1d, nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d, QuantizedConv2d})
+_SIZES: Final = ("in_channels", "out_channels", "in_features", "out_features", "num_features")
+_CHANNELS: Final = 2
 _COUNTER: Final = "num_batches_tracked"
 _OF_EVERY_MODULE: Final = frozenset(nn.Module().__dict__)
 _OF_EVERY_GRAPH: Final = frozenset(fx.GraphModule(nn.Module(), fx.Graph()).__dict__)
@@ -34,11 +39,16 @@ def structure_of(model: nn.Module) -> Structure | None:
     a module holds what cannot be compared, such as hooks or objects of unknown kind. What a forward
     reads from outside of its module, such as a global variable, is not seen.
     """
-    try:
-        modules = tuple((name, _module(module)) for name, module in model.named_modules(remove_duplicate=False))
-        return modules, tuple(_tensors(model))
-    except (_UnknownError, RuntimeError):  # torch raises the latter for tensors that are not plain ones
-        return None
+    return _described(model, _settings, lambda shape: shape)
+
+
+def family_of(model: nn.Module) -> Structure | None:
+    """Return the structure without the sizes of its layers: all widths of one network are a family.
+
+    Kernels, strides and the like stay, and so do sizes of 1. What a forward makes of a size that it
+    reads from a tensor is not seen.
+    """
+    return _described(model, _settings_without_sizes, _kernel)
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
@@ -79,25 +89,55 @@ class _UnknownError(Exception):
     """Something of which nobody knows whether it changes."""
 
 
+def _described(
+    model: nn.Module, settings: Callable[[nn.Module], dict[str, object]], shape: Callable[[torch.Size], Hashable]
+) -> Structure | None:
+    try:
+        modules = tuple(
+            (name, _module(module, settings(module))) for name, module in model.named_modules(remove_duplicate=False)
+        )
+        return modules, tuple(_tensors(model, shape))
+    except (_UnknownError, RuntimeError):  # torch raises the latter for tensors that are not plain ones
+        return None
+
+
 def _state(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from model.named_parameters(remove_duplicate=False)
     yield from model.named_buffers(remove_duplicate=False)
 
 
-def _tensors(model: nn.Module) -> Iterator[Hashable]:
+def _tensors(model: nn.Module, shape: Callable[[torch.Size], Hashable]) -> Iterator[Hashable]:
     """Yield what each tensor is, which of the tensors before it is the same one, and what pointers point to."""
     seen: dict[Hashable, int] = {}
     for name, tensor in _state(model):
         place = (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tensor.shape, tensor.stride())
         first = seen.setdefault(place if tensor.numel() else name, len(seen))
         fixed = tensor.dtype in _POINTERS and not name.endswith(_COUNTER)
-        yield name, type(tensor), tensor.shape, tensor.dtype, first, _content(tensor) if fixed else None
+        yield name, type(tensor), shape(tensor.shape), tensor.dtype, first, _content(tensor) if fixed else None
 
 
-def _module(module: nn.Module) -> Hashable:
+def _kernel(shape: torch.Size) -> Hashable:
+    """Return a shape without the sizes of its first two dimensions, unless they are 1."""
+    return tuple(size if size == 1 or dimension >= _CHANNELS else None for dimension, size in enumerate(shape))
+
+
+def _settings(module: nn.Module) -> dict[str, object]:
+    return {name: value for name, value in vars(module).items() if name not in _OF_EVERY_MODULE}
+
+
+def _settings_without_sizes(module: nn.Module) -> dict[str, object]:
+    settings = _settings(module)
+    if type(module) in _LAYERS:
+        for name in _SIZES:
+            settings.pop(name, None)
+        if getattr(module, "groups", 1) == getattr(module, "out_channels", 0):
+            settings["groups"] = "depthwise"
+    return settings
+
+
+def _module(module: nn.Module, settings: dict[str, object]) -> Hashable:
     if module._forward_hooks or module._forward_pre_hooks:  # noqa: SLF001 - torch has no other way to see them
         raise _UnknownError
-    settings = {name: value for name, value in vars(module).items() if name not in _OF_EVERY_MODULE}
     if not isinstance(module, fx.GraphModule):
         return type(module), _known(settings)
     for name in _OF_EVERY_GRAPH:
