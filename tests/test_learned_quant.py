@@ -57,11 +57,11 @@ def test_gradients_are_those_of_lsq() -> None:
     grid = LearnedGrid(ActivationQuantizer(0.5, 2))
     grid(inputs).sum().backward()
     assert inputs.grad is not None
-    assert grid.factor.grad is not None
+    assert grid.shift.grad is not None
     assert inputs.grad.tolist() == [[0.0, 1.0, 1.0, 0.0]]
     errors = -2.0 + (1 - 0.52) + (2 - 1.8) + 253.0  # in steps
     share = 1 / math.sqrt(4 * 255)  # of the gradient by the step; a step of 0.5 is half of a factor's
-    assert float(grid.factor.grad) == pytest.approx(errors * share / 0.5, rel=1e-5)
+    assert float(grid.shift.grad) == pytest.approx(errors * share / 0.5, rel=1e-5)
 
 
 @pytest.mark.parametrize("bits", BITS)

@@ -1,8 +1,10 @@
 """Learned quantization: layers that train on integer grids whose steps are learned with the weights.
 
 Steps are learned as in LSQ (Esser et al. 2020, sections 2.1 and 2.2), one per output channel of a
-weight and one per activation. Here a step is its first value times a factor, which begins at 1 and
-is the parameter: an optimizer that moves every parameter by its rate then moves all steps by the same share.
+weight and one per activation. Here a step is its first value times a factor between 1/2 and 2, and the
+parameter, which begins at 0, is the factor's logarithm as long as it is small: an optimizer that moves
+every parameter by its rate then moves all steps by the same share, weight decay pulls towards the first
+value, and the rates that train a network from scratch cannot make a step vanish or swallow its channel.
 Batch norms stay live during training and are folded when the grids are frozen: the integers change
 sign where the norm's factor is negative, and the step takes its size.
 """
@@ -28,7 +30,8 @@ from beats_search.tensors.fake_quant import (
 )
 from beats_search.tensors.graph import Layer, Norm
 
-_SMALLEST_FACTOR: Final = 1e-3
+_FARTHEST: Final = math.log(2.0)
+"""The bound of a factor's logarithm."""
 
 
 @final
@@ -58,13 +61,13 @@ class LearnedGrid(nn.Module):
         super().__init__()
         self.register_buffer("first", grid.scale.clone())
         self.register_buffer("zero_point", grid.zero_point.clone())
-        self.factor = Parameter(torch.ones(()))
+        self.shift = Parameter(torch.zeros(()))
         self.limit = limit
 
     @property
     def scale(self) -> Tensor:
         """The size of a step, of shape ()."""
-        return (self.first * self.factor.clamp_min(_SMALLEST_FACTOR)).clamp_max(self.limit)
+        return (self.first * _factor(self.shift)).clamp_max(self.limit)
 
     def forward(self, values: Tensor) -> Tensor:
         """Return the values on the grid, of the same shape; gradients pass where they are within its range."""
@@ -89,12 +92,12 @@ class LearnedLayer(nn.Module):
         super().__init__()
         self.layer, self.norm, self.bits = layer, norm, bits
         self.register_buffer("first", scale.clamp_min(torch.finfo(torch.float32).tiny))
-        self.factor = Parameter(torch.ones_like(scale))
+        self.shift = Parameter(torch.zeros_like(scale))
 
     @property
     def scale(self) -> Tensor:
         """The size of a step per output channel, of shape (out,)."""
-        return self.first * self.factor.clamp_min(_SMALLEST_FACTOR)
+        return self.first * _factor(self.shift)
 
     def forward(self, values: Tensor) -> Tensor:
         """Return the layer's output with the rounded weight, normed."""
@@ -118,6 +121,11 @@ class LearnedLayer(nn.Module):
             folded, bias, scale=scale, input_scale=input_scale, output_scale=output_scale, bits=self.bits
         )
         return QuantizedConv2d(self.layer, integers) if isinstance(self.layer, nn.Conv2d) else QuantizedLinear(integers)
+
+
+def _factor(shift: Tensor) -> Tensor:
+    """Return exp(shift) for small shifts; large ones are bent towards the bounds (softsign), at which gradients fade."""
+    return torch.exp(shift / (1 + shift.abs() / _FARTHEST))
 
 
 _MOST: Final = 1e12

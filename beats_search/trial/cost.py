@@ -16,8 +16,8 @@ from beats_search.trial.recipe import load_data
 from beats_search.trial.stages import epochs_left
 from beats_search.trial.store import Store
 
-PROBE_S: Final = 1.5
-"""What probing a structure that is not known yet takes, on the scale of `cost`: most of it is the export."""
+PROBE_S: Final = 0.8
+"""What probing a structure that is not known yet takes, on the scale of `cost`: most of it is the timing."""
 
 _BESIDE_S: Final = 1.0
 _BATCH_S: Final = 2e-3

@@ -31,7 +31,7 @@ from beats_search.training.precision import has_bf16
 from beats_search.trial.fingerprints import fingerprint
 from beats_search.trial.recipe import data_digest, recovery_plan
 
-STAGES_VERSION: Final = 1
+STAGES_VERSION: Final = 2
 """To be raised with every change after which a stage computes something else from the same settings."""
 
 _LIBRARIES: Final = ("beats-search", "torch", "torchvision", "torch-pruning")
