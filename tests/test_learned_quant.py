@@ -51,6 +51,19 @@ def test_a_grid_begins_as_observed(values: list[float], scale: float, zero_point
     assert float(LearnedGrid(grid).frozen().scale) == float(grid.scale)
 
 
+@given(shift=st.floats(-1e6, 1e6, width=32))
+def test_no_rate_takes_a_step_farther_than_twofold(shift: float) -> None:
+    """Wherever an optimizer puts a shift, the step is half to twice its first value, to the side of its sign."""
+    grid = LearnedGrid(ActivationQuantizer(0.5, 2))
+    layer = LearnedLayer(nn.Linear(3, 2), None, bits=4, scale=torch.tensor([0.5, 0.25]))
+    with torch.no_grad():
+        grid.shift.fill_(shift)
+        layer.shift.fill_(shift)
+    for factor in (float(grid.scale) / 0.5, *(layer.scale / torch.tensor([0.5, 0.25])).tolist()):
+        assert 0.499999 <= factor <= 2.000001
+        assert (factor - 1) * shift >= 0
+
+
 def test_gradients_are_those_of_lsq() -> None:
     """Within the grid gradients pass; a step hears the rounding error there, and the end of the grid beyond it."""
     inputs = torch.tensor([[-3.0, 0.26, 0.9, 400.0]], requires_grad=True)
