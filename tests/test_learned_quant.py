@@ -59,7 +59,8 @@ def test_no_rate_takes_a_step_farther_than_twofold(shift: float) -> None:
     with torch.no_grad():
         grid.shift.fill_(shift)
         layer.shift.fill_(shift)
-    for factor in (float(grid.scale) / 0.5, *(layer.scale / torch.tensor([0.5, 0.25])).tolist()):
+        factors = torch.cat([grid.scale.reshape(1) / 0.5, layer.scale / torch.tensor([0.5, 0.25])])
+    for factor in factors.tolist():
         assert 0.499999 <= factor <= 2.000001
         assert (factor - 1) * shift >= 0
 

@@ -2,18 +2,21 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from torch import nn
 from toys import stripes
 
+from beats_search.measuring.footprint import measure_footprint
 from beats_search.records.outcome import Footprint, Interval, Latency
 from beats_search.records.part import Part
 from beats_search.records.plan import TrainingPlan, TrialPlan
 from beats_search.tensors.data import DataBundle
+from beats_search.training.fit import fit
 from beats_search.trial import probe as probing
-from beats_search.trial.probe import Probe, Probes, probe, trial_seconds
-from beats_search.trial.recipe import build_model
+from beats_search.trial.probe import Probe, ProbedFile, Probes, foreseen, probe, probe_file, trial_seconds
+from beats_search.trial.recipe import build_model, example_of, load_data, runtime_of
 from beats_search.trial.run import Reference
 
 PLAN = TrialPlan(
@@ -144,6 +147,51 @@ def test_a_structure_is_measured_once(timed: list[int], monkeypatch: pytest.Monk
     again = probe(TRAINED_OTHERWISE["lr"], REFERENCE, probes=probes)
     assert again == first
     assert len(timed) == 1
+
+
+UNFORESEEN = {
+    "layers that compete": (
+        Part(name="channel_pruning", settings=(("ratio", 0.5), ("ranking", "global"))),
+        {"latency_ms", "size_kb", "macs"},
+    ),
+    "layers that compete for nothing": (
+        Part(name="channel_pruning", settings=(("ratio", 0.0), ("ranking", "global"))),
+        set(),
+    ),
+    "each layer for itself": (Part(name="channel_pruning", settings=(("ratio", 0.5),)), set()),
+    "bits by sensitivity": (Part(name="quantization", settings=(("bits", "mixed"),)), {"size_kb"}),
+    "bits for all": (Part(name="quantization", settings=(("bits", 4),)), set()),
+}
+
+
+@pytest.mark.parametrize("what", UNFORESEEN)
+def test_what_trained_weights_decide_is_not_foreseen(what: str) -> None:
+    """Of a plan whose widths or bits come from its trained weights, what these decide is left open."""
+    part, expected = UNFORESEEN[what]
+    plan = replace(SMALL, compression=(part,))
+    found = ProbedFile(
+        footprint=Footprint(size_kb=1.0, parameters=3, macs=2), latency=latency(3.0), executed_as="fp32", seconds=0.0
+    )
+    assert {"latency_ms", "size_kb", "macs"} - foreseen(plan, found).keys() == expected
+
+
+def normed(input_shape: tuple[int, ...], classes: int) -> nn.Module:
+    """Return a model that begins with a norm, whose vectors are equal before training."""
+    features = math.prod(input_shape)
+    return nn.Sequential(nn.Flatten(), nn.BatchNorm1d(features), nn.ReLU(), nn.Linear(features, classes))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("timed")
+def test_the_size_is_that_of_a_trained_model(tmp_path: Path) -> None:
+    """A file holds equal vectors once; those of a trained model differ, and the probe knows."""
+    plan = replace(PLAN, model=Part(name=f"{__name__}:normed"), compression=())
+    data = load_data(plan.dataset)
+    trained = fit(build_model(plan, data), data, plan.training, seed=0).model
+    runtime = runtime_of(plan)
+    engine = runtime.deploy(trained, example_of(data), tmp_path / f"trained{runtime.suffix}")
+    size_kb = measure_footprint(trained, example_of(data), engine.path).size_kb
+    assert probe_file(plan, REFERENCE, probes=Probes()).footprint.size_kb == size_kb
 
 
 def hooked(input_shape: tuple[int, ...], classes: int) -> nn.Module:

@@ -81,11 +81,6 @@ def _trials(folder: Path, on_scale: Callable[[], "Reference"], tools: "Instrumen
 
 
 def _known(on_scale: Callable[[], "Reference"], tools: "Instruments") -> Callable[[TrialPlan], Mapping[str, float]]:
-    from beats_search.trial.probe import probe_file
+    from beats_search.trial.probe import foreseen, probe_file
 
-    def known(plan: TrialPlan) -> Mapping[str, float]:
-        found = probe_file(plan, on_scale(), tools.window)
-        weight = found.footprint
-        return {"latency_ms": found.latency.median_ms, "size_kb": weight.size_kb, "macs": float(weight.macs)}
-
-    return known
+    return lambda plan: foreseen(plan, probe_file(plan, on_scale(), tools.window))

@@ -76,6 +76,12 @@ class ChannelPruning:
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"temperature needs to be a number above 0, got {self.temperature}")
 
+    @property
+    def unforeseen(self) -> frozenset[str]:
+        """What depends on trained weights: all that widths decide, where layers compete."""
+        competing = self.ratio and self.ranking == "global"
+        return frozenset({"latency_ms", "size_kb", "macs"}) if competing else frozenset()
+
     def apply(self, model: nn.Module, bench: Bench) -> nn.Module:
         """Return the narrower model, recovered; the model itself where no channel is removed.
 

@@ -50,6 +50,11 @@ class Quantization:
         if not min(WIDTHS) <= self.average_bits <= max(WIDTHS):
             raise ValueError(f"average_bits needs to be between 2 and 8, got {self.average_bits}")
 
+    @property
+    def unforeseen(self) -> frozenset[str]:
+        """What depends on trained weights: the size, where they choose the bits. Kernels compute in 8 in any case."""
+        return frozenset({"size_kb"}) if self.bits == "mixed" else frozenset()
+
     def apply(self, model: nn.Module, bench: Bench) -> nn.Module:
         """Return a copy of the model on integer grids; raises TrialError when it has no static graph."""
         if self.bits == _FULL_PRECISION:

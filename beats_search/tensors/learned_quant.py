@@ -124,7 +124,7 @@ class LearnedLayer(nn.Module):
 
 
 def _factor(shift: Tensor) -> Tensor:
-    """Return exp(shift) for small shifts; large ones are bent towards the bounds (softsign), at which gradients fade."""
+    """Return exp(shift) for small shifts; large ones are bent towards the bounds (softsign), where gradients fade."""
     return torch.exp(shift / (1 + shift.abs() / _FARTHEST))
 
 

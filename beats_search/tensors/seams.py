@@ -66,7 +66,11 @@ class Bench:
 
 
 class Technique(Protocol):
-    """A part of `compression`: a model and a bench in, a smaller or faster model out."""
+    """A part of `compression`: a model and a bench in, a smaller or faster model out.
+
+    It may have `unforeseen`, the names of those of latency_ms, size_kb and macs that depend on trained
+    weights; all others are taken from the untrained model, before training.
+    """
 
     def apply(self, model: nn.Module, bench: Bench) -> nn.Module:
         """Return the compressed model in eval mode; the argument stays as it is."""

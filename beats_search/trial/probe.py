@@ -1,12 +1,13 @@
 """Probe: a plan in, what its file would weigh and how fast it would run out, without training.
 
-Neither depends on what is learned. So a structure is exported and timed once, and plans that differ
-in their training alone share what was found.
+Neither depends on what is learned, unless a technique lets trained weights decide, which it says. So a
+structure is exported and timed once, and plans that differ in their training alone share what was found.
 """
 
+import copy
 import tempfile
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, final
@@ -14,6 +15,7 @@ from typing import Final, final
 import torch
 from torch import nn
 
+from beats_search import plugins
 from beats_search.measuring.footprint import measure_footprint
 from beats_search.measuring.latency import Protocol, measure_latency
 from beats_search.measuring.quiet import ALONE, QuietWindow
@@ -31,6 +33,7 @@ from beats_search.trial.run import Reference
 
 _TIMED_BATCHES: Final = 4
 _CALIBRATION_IMAGES: Final = 8  # where the ranges of an untrained network end changes neither time nor size
+_UNEVENNESS: Final = 1e-3
 _MOST_KEPT: Final = 1024
 _GLANCE: Final = Protocol(half_width=0.06, budget_s=0.6)  # enough to choose by; what is chosen is timed again
 
@@ -96,6 +99,20 @@ def probe_file(
     return _file(build_model(plan, load_data(plan.dataset)), plan, reference, window, probes)
 
 
+def foreseen(plan: TrialPlan, found: ProbedFile) -> Mapping[str, float]:
+    """Return those of latency_ms, size_kb and macs, by name, that will hold for the trained plan too."""
+    weight = found.footprint
+    values = {"latency_ms": found.latency.median_ms, "size_kb": weight.size_kb, "macs": float(weight.macs)}
+    open_ones = unforeseen(plan)
+    return {name: value for name, value in values.items() if name not in open_ones}
+
+
+def unforeseen(plan: TrialPlan) -> frozenset[str]:
+    """Return the names of the quantities that a plan's techniques leave to the trained weights."""
+    techniques = [plugins.make("compression", part) for part in plan.compression]
+    return frozenset().union(*(getattr(technique, "unforeseen", ()) for technique in techniques))
+
+
 def trial_seconds(plan: TrialPlan, found: Probe) -> float:
     """Return the estimated seconds of a plan's training, of the recoveries of its techniques, and of measuring."""
     recovery = sum(_recovery_epochs(part) for part in plan.compression)
@@ -105,7 +122,7 @@ def trial_seconds(plan: TrialPlan, found: Probe) -> float:
 def deploy_untrained(plan: TrialPlan, path: Path) -> Engine:
     """Export the untrained model of a plan to `path`, with the ending of its runtime: as fast as the trained one."""
     data = load_data(plan.dataset)
-    compressed = _compressed(build_model(plan, data), plan, data)
+    compressed = _compressed(_as_if_trained(build_model(plan, data)), plan, data)
     runtime = runtime_of(plan)
     return runtime.deploy(compressed, example_of(data), path.with_suffix(runtime.suffix))
 
@@ -123,10 +140,20 @@ def count_macs(plan: TrialPlan) -> int:
 
 def _file(model: nn.Module, plan: TrialPlan, reference: Reference, window: QuietWindow, probes: Probes) -> ProbedFile:
     data = load_data(plan.dataset)
-    compressed = _compressed(model, plan, data)
+    compressed = _compressed(_as_if_trained(model), plan, data)
     return probes.files.found(
         _file_key(compressed, plan, data, reference), lambda: _measured(compressed, plan, reference, window)
     )
+
+
+def _as_if_trained(model: nn.Module) -> nn.Module:
+    """Return a copy whose vectors differ from one another, as those of a trained one: a file holds equal ones once."""
+    uneven, random = copy.deepcopy(model), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for vector in (*uneven.parameters(), *uneven.buffers()):
+            if vector.dim() == 1 and vector.is_floating_point():
+                vector.add_(torch.rand(vector.shape, generator=random), alpha=_UNEVENNESS)
+    return uneven
 
 
 def _compressed(model: nn.Module, plan: TrialPlan, data: DataBundle) -> nn.Module:
