@@ -96,6 +96,44 @@ def test_different_plans_have_different_fingerprints(other: TrialPlan) -> None:
     assert other.fingerprint() != PLAN.fingerprint()
 
 
+def quantized(**settings: float | str) -> TrialPlan:
+    """Return a plan that quantizes."""
+    return replace(PLAN, compression=(Part(name="quantization", settings=tuple(settings.items())),))
+
+
+def pruned(**settings: float | str) -> TrialPlan:
+    """Return a plan that prunes."""
+    return replace(PLAN, compression=(Part(name="channel_pruning", settings=tuple(settings.items())),))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (quantized(bits=32), quantized(bits=32, mode="qat", recovery_epochs=3, average_bits=5)),
+        (quantized(bits=4, average_bits=3), quantized(bits=4, average_bits=5)),
+        (pruned(ratio=0.0), pruned(ratio=0.0, ranking="global", recovery_epochs=3)),
+        (pruned(ratio=0.5, temperature=2.0), pruned(ratio=0.5, temperature=4.0)),
+    ],
+)
+def test_settings_without_an_effect_make_no_other_plan(one: TrialPlan, other: TrialPlan) -> None:
+    """Techniques that do the same for any model have one fingerprint."""
+    assert one.fingerprint() == other.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (quantized(bits="mixed", average_bits=3), quantized(bits="mixed", average_bits=5)),
+        (quantized(bits=4, mode="qat", recovery_epochs=1), quantized(bits=4, mode="qat", recovery_epochs=2)),
+        (pruned(ratio=0.5), pruned(ratio=0.5, ranking="global")),
+        (pruned(ratio=0.5, distillation=0.5, temperature=2.0), pruned(ratio=0.5, distillation=0.5, temperature=4.0)),
+    ],
+)
+def test_settings_with_an_effect_make_another_plan(one: TrialPlan, other: TrialPlan) -> None:
+    """The same settings count where they do something."""
+    assert one.fingerprint() != other.fingerprint()
+
+
 def test_order_of_settings_does_not_matter() -> None:
     """Two parts with the same settings are equal, whatever the order they were written in."""
     one, other = Part(name="a", settings=(("x", 1), ("y", 2))), Part(name="a", settings=(("y", 2), ("x", 1)))

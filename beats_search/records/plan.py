@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Final, Literal
 
+from beats_search.records.idle import effective
 from beats_search.records.part import Part, Shelf
 from beats_search.records.plain import to_plain
 
@@ -161,5 +162,7 @@ class TrialPlan:
     def fingerprint(self) -> str:
         """Return 16 hex digits that are equal exactly when the plans are, but for settings without an effect."""
         training = replace(self.training, accumulation=self.training.accumulation.effective())
-        text = json.dumps(to_plain(replace(self, training=training)), sort_keys=True, separators=(",", ":"))
+        compression = tuple(effective(technique) for technique in self.compression)
+        acting = replace(self, training=training, compression=compression)
+        text = json.dumps(to_plain(acting), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]

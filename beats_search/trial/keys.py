@@ -1,9 +1,9 @@
 """Keys: a plan in, under which names the results of its stages are stored out; equal where the results are.
 
-A key is a digest of all that determines a stage: the stage before it, its own settings, seeds, data,
-versions, and the kind of processor. Of a training, it holds the learning rates and the weights of
-local errors of its epochs so far, and not their total number: a longer training that begins
-alike goes through the same states.
+A key is a digest of all that determines a stage: the stage before it, its own settings, seeds, data, the
+code that computes it, versions, and the kind of processor. Of a training, it holds the learning rates and
+the weights of local errors of its epochs so far, and not their total number: a longer training that
+begins alike goes through the same states.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ from typing import Any, Final, cast, final
 import torch
 
 from beats_search.plugins import make, settings_class
+from beats_search.records.idle import effective
 from beats_search.records.part import Part
 from beats_search.records.plain import Plain, to_plain
 from beats_search.records.plan import AccumulationPlan, TrainingPlan, TrialPlan
@@ -31,11 +32,12 @@ from beats_search.training.precision import has_bf16
 from beats_search.trial.fingerprints import fingerprint
 from beats_search.trial.recipe import data_digest, recovery_plan
 
-STAGES_VERSION: Final = 2
-"""To be raised with every change after which a stage computes something else from the same settings."""
-
+_PACKAGE: Final = Path(__file__).parents[1]
 _LIBRARIES: Final = ("beats-search", "torch", "torchvision", "torch-pruning")
 _OWN: Final = "beats_search."
+_COMPUTING: Final = ("compression", "models", "tensors", "training", "trial")
+"""The packages of this one that decide what a stage computes."""
+
 _IDLE: Final[Mapping[str, object]] = {"ratio": 0, "bits": 32}
 """Settings with which the techniques of this package return the model as it is."""
 
@@ -57,7 +59,7 @@ def keys_of(plan: TrialPlan, data: DataBundle) -> PlanKeys:
     training = _effective(plan.training)
     root = _hashed(
         {
-            "version": STAGES_VERSION,
+            "code": _code(),
             "libraries": _libraries(),
             "machine": _machine(find_device(training.device)),
             "data": _of_data(data),
@@ -102,7 +104,8 @@ def _of_parts(plan: TrialPlan, training: TrainingPlan, dense: str) -> tuple[str,
     found: list[str] = []
     for index, part in enumerate(plan.compression):
         before = found[-1] if found else dense
-        own: Plain = {"before": before, "index": index, "part": _settings("compression", part), "recovery": shared}
+        settings = _settings("compression", effective(part))
+        own: Plain = {"before": before, "index": index, "part": settings, "recovery": shared}
         found.append(before if is_idle(part) else _hashed(own))
     return tuple(found)
 
@@ -161,6 +164,13 @@ def _source(shelf: str, name: str) -> str:
     if module.startswith(_OWN) or file is None:
         return ""
     return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+
+
+@cache
+def _code() -> str:
+    """Return a digest of the sources that compute stages: after a change of them nothing stored is used again."""
+    files = sorted(file for name in _COMPUTING for file in (_PACKAGE / name).rglob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 @cache
