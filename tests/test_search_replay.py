@@ -19,7 +19,7 @@ from beats_search.records.part import Part
 from beats_search.records.plan import TrialPlan
 from beats_search.records.run import RunRecord, TrialRecord
 from beats_search.search.domain import Params
-from beats_search.search.replay import _course, distance, replay
+from beats_search.search.replay import _course, _foresight, distance, replay
 from beats_search.search.samplers.grid import Grid, _shuffled
 from beats_search.search.samplers.nsga2 import _Crossover
 from beats_search.space.draw import Replay
@@ -119,6 +119,23 @@ def test_nsga2_has_generations_in_a_replay(monkeypatch: pytest.MonkeyPatch) -> N
     part = Part(name="nsga2", settings=(("population", 6),))
     replay(run(), domain(), [part], seeds=1)
     assert children == 36 - 6
+
+
+@given(st.integers(1, 36))
+def test_what_the_table_knows_before_training_is_told(number: int) -> None:
+    """A plan of the table has its own trial's latency and size, but never its accuracy."""
+    trial = run().trials[number]
+    known = _foresight(run()).known(trial.plan)
+    assert isinstance(trial.outcome, Finished)
+    assert known == {name: trial.outcome.value(name) for name in ("latency_ms", "size_kb")}
+
+
+def test_a_plan_beside_the_table_has_the_latency_of_the_most_similar() -> None:
+    """A width of 15 between those of 8, 16 and 32 is as fast as 16."""
+    trial = next(record for record in run().trials[1:] if record.plan.model["width"] == 16)
+    assert isinstance(trial.outcome, Finished)
+    beside = replace(trial.plan, model=Part(name="toy", settings=(("width", 15),)))
+    assert _foresight(run()).known(beside)["latency_ms"] == trial.outcome.latency.median_ms
 
 
 @given(st.integers(0, 35), st.integers(0, 35))

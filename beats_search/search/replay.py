@@ -2,6 +2,8 @@
 
 Nothing is trained. The run's finished trials are a table; what a sampler proposes is answered by the
 nearest trial of the table that it has not had yet, and that trial's own values are what it learns from.
+A sampler that asks what is known before training is told latency, size and MACs of the trial in the table
+whose model, compression and runtime are most like the plan's.
 
 What this can tell: which sampler orders the plans of this run better, in seconds and with a spread
 over seeds. What it cannot: what a sampler would have found outside the table. The sampler that made
@@ -11,8 +13,8 @@ the fairest table. Repeats, stopped and failed trials are left out.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Final, TypeAlias
 
@@ -24,12 +26,18 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from beats_search import plugins
 from beats_search.pareto import hypervolume, point_of
 from beats_search.records.errors import CommandError
+from beats_search.records.idle import effective
 from beats_search.records.outcome import Finished
-from beats_search.records.part import Part
+from beats_search.records.part import Part, Setting
+from beats_search.records.plan import TrialPlan
 from beats_search.records.run import REFERENCE, RunRecord, TrialRecord
 from beats_search.search.domain import Domain, Params, difference, distribution
+from beats_search.search.foresight import Foresight
 from beats_search.search.proposal import Asked, SamplerPart
 from beats_search.search.storage import silence
+
+FORESEEABLE: Final = frozenset({"latency_ms", "size_kb", "macs"})
+"""What may be known before training."""
 
 FEWEST: Final = 4
 """So many finished trials make quarters that mean something at all."""
@@ -114,9 +122,10 @@ def _course(run: RunRecord, domain: Domain, part: SamplerPart, seed: int) -> lis
     whole = _volume(run, run.finished())
     directions = [objective.direction for objective in run.objectives]
     study = optuna.create_study(directions=directions, sampler=RandomSampler())
+    foreseeing = replace(domain, foresight=_foresight(run))
     course = [_volume(run, seen) / whole]
     for number in range(len(left)):
-        sampler = part.make(seed, number, domain)
+        sampler = part.make(seed, number, foreseeing)
         if sampler is not None:
             asked = _asked(study, domain, sampler)
             nearest = min(left, key=lambda answer: distance(domain, asked.params, answer[0].params))
@@ -125,6 +134,45 @@ def _course(run: RunRecord, domain: Domain, part: SamplerPart, seed: int) -> lis
             study.add_trial(_learned(run, domain, nearest, asked))
         course.append(_volume(run, seen) / whole)
     return course
+
+
+def _foresight(run: RunRecord) -> Foresight:
+    """Return what the table says of plans before training; asking and training cost the same for all."""
+    table = _table(run)
+    counting = [goal.name for goal in run.objectives] + [limit.name for limit in run.constraints]
+    names = [name for name in dict.fromkeys(counting) if name in FORESEEABLE]
+
+    def known(plan: TrialPlan) -> Mapping[str, float]:
+        structure = _structure(plan)
+        _, outcome = min(table, key=lambda answer: _unlike(structure, _structure(answer[0].plan)))
+        return {name: outcome.value(name) for name in names}
+
+    return Foresight(
+        objectives=run.objectives,
+        constraints=run.constraints,
+        reference_point=run.reference_point,
+        known=known,
+        cost=lambda _: 1.0,
+    )
+
+
+def _structure(plan: TrialPlan) -> Mapping[str, Setting]:
+    """Return the settings by place of all that decides latency and size."""
+    parts = (plan.model, *map(effective, plan.compression), plan.runtime)
+    settings = {f"{place} {name}": value for place, part in enumerate(parts) for name, value in part.settings}
+    return settings | {f"{place} name": part.name for place, part in enumerate(parts)}
+
+
+def _unlike(one: Mapping[str, Setting], other: Mapping[str, Setting]) -> float:
+    """Return how many settings differ; of two numbers, how far they are apart as a share of their sum."""
+    return len(one.keys() ^ other.keys()) + sum(_apart(one[name], other[name]) for name in one.keys() & other.keys())
+
+
+def _apart(one: Setting, other: Setting) -> float:
+    if isinstance(one, int | float) and isinstance(other, int | float):
+        whole = abs(one) + abs(other)
+        return abs(one - other) / whole if whole else 0.0
+    return float(one != other)
 
 
 def _asked(study: Study, domain: Domain, sampler: BaseSampler) -> FrozenTrial:

@@ -132,9 +132,12 @@ class _Proposal(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         foresight = self._domain.foresight
-        names = tuple(goal.name for goal in foresight.objectives) if foresight else tuple(study.metric_names or ())
+        numbered = (str(number) for number in range(len(study.directions)))
+        names = (
+            tuple(goal.name for goal in foresight.objectives) if foresight else tuple(study.metric_names or numbered)
+        )
         point = foresight.reference_point if foresight else study.user_attrs.get("reference_point", {})
-        corner = signs_of(study) * [point[name] for name in names] if names and point else None
+        corner = signs_of(study) * [point[name] for name in names] if point.keys() >= set(names) else None
         settings = self._settings if foresight is None else _affordable(self._settings, self._domain, foresight)
         proposing = _Proposing(settings, oracle_of(self._domain, names), corner, self._seed)
         return proposing.propose(study, trial, search_space)
