@@ -211,13 +211,15 @@ def test_the_bar_is_set_by_those_that_keep_the_limits() -> None:
 def test_spared_trials_are_drawn_once() -> None:
     """A trial is spared at all of its rungs or none, after a restart too; another run spares others."""
     half = Stopping(spared=0.5)
-    draws = [is_spared(half, 0, number) for number in range(400)]
-    assert draws == [is_spared(half, 0, number) for number in range(400)]
-    assert draws != [is_spared(half, 1, number) for number in range(400)]
+    plans = [plan(width=width) for width in range(1, 401)]
+    draws = [is_spared(half, 0, each) for each in plans]
+    assert draws == [is_spared(half, 0, each) for each in plans]
+    assert draws != [is_spared(half, 1, each) for each in plans]
     assert abs(sum(draws) - 200) < 4 * math.sqrt(400 / 4)
-    number = draws.index(True, 1)
-    kinds = {type(verdict(history(), *(0.1,) * 2**step, stopping=half, number=number)) for step in range(5)}
-    assert kinds == {Spare}
+    for drawn, kind in ((True, Spare), (False, Stop)):
+        rates = (0.03 + step / 1000 for step in range(99))
+        of = next(plan(lr=lr) for lr in rates if is_spared(half, 0, plan(lr=lr)) is drawn)
+        assert {type(verdict(history(), *(0.1,) * 2**step, stopping=half, of=of)) for step in range(5)} == {kind}
 
 
 def test_who_is_spared_would_have_been_stopped() -> None:

@@ -114,7 +114,7 @@ def judge(
     if outlook.probability >= stopping.delta:
         return GoOn(outlook=outlook)
     costs = {objective.name: known[objective.name] for objective in run.objectives if objective.name != "accuracy"}
-    verdict = Spare if is_spared(stopping, run.seed, number) else Stop
+    verdict = Spare if is_spared(stopping, run.seed, plan) else Stop
     return verdict(outlook=outlook, reason=_reason(reading, outlook, costs))
 
 
@@ -135,9 +135,9 @@ def bar(run: RunRecord, known: Mapping[str, float], one_image: float = 0.0) -> f
     return max([run.reference_point["accuracy"], *rivals, *limits])
 
 
-def is_spared(stopping: Stopping, seed: int, number: int) -> bool:
-    """Tell whether a trial goes on whatever is expected of it; drawn once for all its epochs, from the run's seed."""
-    return random.Random(f"spared {seed}/{number}").random() < stopping.spared
+def is_spared(stopping: Stopping, seed: int, plan: TrialPlan) -> bool:
+    """Tell whether a trial goes on whatever is expected of it; drawn from the run's seed and the plan, once for all."""
+    return random.Random(f"spared {seed}/{plan.fingerprint()}").random() < stopping.spared
 
 
 def _may_be_stopped(run: RunRecord, known: Mapping[str, float]) -> bool:
