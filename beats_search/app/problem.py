@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from beats_search.records.errors import CommandError
 from beats_search.records.outcome import Finished, TrialOutcome
 from beats_search.records.plan import TrialPlan
 from beats_search.records.run import REFERENCE
@@ -51,13 +52,21 @@ def problem_of(
 
 
 def store_of(space: "SearchSpace") -> "Store | None":
-    """Return where trained stages are kept; None where the space asks that nothing be reused."""
+    """Return where trained stages are kept; None where the space asks that nothing be reused.
+
+    Raises CommandError when there can be no such folder.
+    """
     from beats_search.trial.store import Store
 
     if not space.search.reuse:
         return None
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Store(Path(os.environ.get(STORE) or cache / "beats-search" / "stages"), STORE_BYTES)
+    folder = Path(os.environ.get(STORE) or cache / "beats-search" / "stages")
+    try:
+        return Store(folder, STORE_BYTES)
+    except OSError as error:
+        way = f"set {STORE} to a folder that can be written, or `search: {{reuse: false}}` to keep nothing"
+        raise CommandError(f"trained stages cannot be kept in {folder}: {error.strerror}; {way}") from error
 
 
 def _on_scale_of(ledger: "Ledger", paired: "Reference") -> Callable[[], "Reference"]:

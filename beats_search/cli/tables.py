@@ -56,12 +56,15 @@ def front_table(rows: Sequence["FrontRow"]) -> Table:
 def print_result(result: "RunResult") -> None:
     """Print why a search ended, its front, and where the page is."""
     from beats_search.report.answer import answer
+    from beats_search.report.savings import savings_in_words
     from beats_search.report.tables import front_rows
 
     console = Terminal()
     console.print(f"\n{escape(result.ending)}", highlight=False)
     console.print(escape(answer(result.record).text), style="bold", highlight=False)
     _print_rows(console, result.record, front_rows(result.record))
+    for saved in savings_in_words(result.record):
+        console.print(f"\n{escape(saved)}", highlight=False)
     console.print(f"\npage    {result.folder / 'report.html'}", highlight=False, soft_wrap=True)
     files = sorted({outcome.model_file for _, outcome in result.record.finished()})
     console.print(f"models  {result.folder / 'models'}/<trial>/{' or '.join(files)}", highlight=False, soft_wrap=True)
