@@ -40,7 +40,7 @@ runtime: {name: onnxruntime, threads: {choice: [1, 4]}}
 objectives: {accuracy: maximize, latency_ms: minimize, size_kb: minimize}
 constraints: {size_kb: "<= 500", accuracy: ">= 0.9"}
 reference: {model.width: 32}
-search: {trials: 40, timeout: 1h30m, sampler: {name: tpe, startup: 5}}
+search: {trials: 40, timeout: 1h30m, sampler: {name: frontier, startup: 5}}
 """
 
 _HEAD: Final = """\
@@ -156,7 +156,7 @@ class TorchEager:
     '''PyTorch itself.'''
 """,
     "samplers": """
-__all__ = ["Grid", "Tpe"]
+__all__ = ["Frontier", "Grid"]
 
 @part
 class Grid:
@@ -164,7 +164,7 @@ class Grid:
     points: int = 3
 
 @part
-class Tpe:
+class Frontier:
     '''Parzen estimators.'''
     startup: int = 10
 """,

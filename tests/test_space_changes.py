@@ -67,7 +67,7 @@ def test_a_change_of_the_search_needs_no_search_in_the_file() -> None:
     """Budget and sampler can be set from nothing, with the default sampler's name."""
     search = read(SMALL, "search.timeout=1m", "search.trials=5", "search.sampler.startup=2").search
     assert (search.timeout, search.trials) == (60.0, 5)
-    assert (search.sampler.name, search.sampler["startup"]) == ("tpe", 2)
+    assert (search.sampler.name, search.sampler["startup"]) == ("frontier", 2)
 
 
 @pytest.mark.parametrize(("path", "value"), [("model.width", 16), ("training.accumulation.window", 4)])

@@ -207,7 +207,10 @@ SEARCH_MISTAKES = {
     "duration": ("search: {timeout: 10x} # <-", "a duration is written like 10m, 90s, 1h30m or as seconds, got '10x'"),
     "duration of nothing": ("search: {timeout: 0s} # <-", "search.timeout needs to be above 0 seconds, got 0.0"),
     "no trials": ("search: {trials: 0} # <-", "search.trials needs to be at least 1, got 0"),
-    "sampler": ("search: {sampler: tep} # <-", "unknown sampler 'tep'; did you mean 'tpe'? (grid, tpe)"),
+    "sampler": (
+        "search: {sampler: fronteir} # <-",
+        "unknown sampler 'fronteir'; did you mean 'frontier'? (frontier, grid)",
+    ),
     "pins that are none": ("reference: mlp # <-", "reference needs a mapping such as {model.width: 64}, got 'mlp'"),
     "pin of nothing": ("reference: {model.wiidth: 3} # <-", "unknown knob 'model.wiidth' in reference; there are none"),
     "pin of a fixed value": (

@@ -38,7 +38,7 @@ def test_what_is_not_written_has_its_default() -> None:
     assert plan.runtime == Part(name="onnxruntime", settings=(("threads", 1), ("batch_size", 1)))
     assert plan.compression == ()
     assert [objective.name for objective in space.objectives] == ["accuracy", "latency_ms"]
-    assert space.search.sampler == Part(name="tpe", settings=(("startup", 10),))
+    assert (space.search.sampler.name, space.search.sampler["startup"]) == ("frontier", 10)
     assert space.search.timeout is None
 
 
@@ -70,7 +70,7 @@ def test_every_key_of_a_space_is_read() -> None:
     )
     assert space.reference == {"model.width": 32}
     assert (space.search.trials, space.search.timeout) == (40, 5400.0)
-    assert space.search.sampler == Part(name="tpe", settings=(("startup", 5),))
+    assert space.search.sampler == Part(name="frontier", settings=(("startup", 5),))
     assert (space.file, space.text) == ("toy.yaml", WHOLE)
 
 

@@ -20,7 +20,7 @@ class SearchPlan:
 
     trials: int = 40
     timeout: float | None = field(default=None, metadata={"duration": True})
-    sampler: Annotated[Part, Shelf("samplers")] = Part(name="tpe")
+    sampler: Annotated[Part, Shelf("samplers")] = Part(name="frontier")
     probe: bool = True
     stop_early: bool = True
     reuse: bool = True
