@@ -165,7 +165,7 @@ class Grid:
 
 @part
 class Frontier:
-    '''Parzen estimators.'''
+    '''A proposal with the most to expect.'''
     startup: int = 10
 """,
 }

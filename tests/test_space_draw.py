@@ -13,6 +13,7 @@ from space_toy import SMALL, WHOLE, read
 from beats_search.records.part import Part, Scalar
 from beats_search.records.plain import from_plain, to_plain
 from beats_search.records.plan import TrialPlan
+from beats_search.search.domain import domain_of
 from beats_search.space import ranges
 from beats_search.space.draw import Replay, count_plans, draw, grid_points, knob_in_words, knobs, reference_plan
 from beats_search.space.knobs import Choice, Leaf, Range, SearchSpace
@@ -211,10 +212,12 @@ def test_counting_agrees_with_drawing_every_plan() -> None:
         "training.schedule.step.gamma={choice: [0.1, 0.2]}",
         "training.accumulation={}",
     )
-    plans = {draw(space, Replay(point)).fingerprint() for point in grid_points(space, 10)}
+    plans = {draw(space, Replay(point)) for point in grid_points(space, 10)}
     widths, depths, schedules, ratios, layers, quantizations, threads = 3, 3, 1 + 2 + 1, 3, 2, 2 + 1, 2
     assert len(plans) == widths * depths * schedules * ratios * layers * quantizations * threads
     assert count_plans(space) == len(plans)
+    idle = ratios * layers - (layers - 1)  # of a ratio of 0, the layers do not matter
+    assert domain_of(space).count == widths * depths * schedules * idle * quantizations * threads
 
 
 def test_a_continuous_range_makes_the_plans_countless(whole: SearchSpace) -> None:

@@ -4,18 +4,21 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias, cast
+from typing import Final, TypeAlias, cast
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from beats_search.records.part import Scalar
 from beats_search.records.plan import TrialPlan
 from beats_search.search.foresight import Foresight
-from beats_search.space.draw import Suggest, count_plans, draw, grid_points, knobs
+from beats_search.space.draw import Replay, Suggest, count_plans, draw, grid_points, knobs
 from beats_search.space.knobs import Choice, Range, SearchSpace
 
 Params: TypeAlias = Mapping[str, Scalar]
 """Values of knobs by their dotted paths; knobs that the other values leave unused are absent."""
+
+_FEW: Final = 2000
+"""So many plans are drawn and compared in half a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -55,8 +58,16 @@ class Domain:
 def domain_of(space: SearchSpace) -> Domain:
     """Return what may be proposed from a space."""
     return Domain(
-        knobs=knobs(space), draw=partial(draw, space), grid=partial(grid_points, space), count=count_plans(space)
+        knobs=knobs(space), draw=partial(draw, space), grid=partial(grid_points, space), count=_different(space)
     )
+
+
+def _different(space: SearchSpace) -> int | None:
+    """Return how many plans there are; of few, only those count that differ in what has an effect."""
+    count = count_plans(space)
+    if count is None or count > _FEW:
+        return count
+    return len({draw(space, Replay(point)).fingerprint() for point in grid_points(space, count)})
 
 
 def distribution(knob: Range | Choice) -> BaseDistribution:
