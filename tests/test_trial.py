@@ -5,20 +5,23 @@ import hashlib
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from types import SimpleNamespace
+from typing import Any, Literal, cast
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
+from report_runs import finished
 from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from toys import stripes
 
 from beats_search.records.errors import SearchEndedError, TrialError
-from beats_search.records.outcome import Failed, Finished, Stopped
+from beats_search.records.outcome import Failed, Finished, Latency, Stopped
 from beats_search.records.part import Part
 from beats_search.records.plan import AccumulationPlan, TrainingPlan, TrialPlan
+from beats_search.tensors.seams import Engine
 from beats_search.trial import run as trial_run
 from beats_search.trial.probe import count_macs, deploy_untrained, probe
 from beats_search.trial.recipe import build_model, data_facts, load_data, recovery_plan, stage_seed
@@ -167,6 +170,35 @@ def test_a_model_without_a_graph_fails_in_its_export(reference: Reference, tmp_p
     outcome = run_trial(plan, tmp_path / "1", reference)
     assert isinstance(outcome, Failed)
     assert outcome.stage == "export"
+
+
+@pytest.mark.parametrize(
+    ("faults", "median_ms", "taken"),
+    [
+        (({},), None, 0),
+        (({"drifted": True}, {}), None, 1),
+        (({"disturbed_blocks": 9}, {"drifted": True}), None, 0),
+        (({"disturbed_blocks": 9}, {"disturbed_blocks": 5}), None, 1),
+        (({"drifted": True},), 0.4, 0),
+    ],
+    ids=["steady", "drifted, then steady", "busy, then drifting", "busy, then less so", "not the scale"],
+)
+def test_what_becomes_the_scale_is_timed_again_in_a_bad_minute(
+    faults: tuple[dict[str, Any], ...], median_ms: float | None, taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trial 0 gets a second timing when its first one drifted or was disturbed, and the better one counts."""
+    timings = [replace(finished().latency, blocks=9, raw_median_ms=float(n), **each) for n, each in enumerate(faults)]
+    following, seeds = iter(timings), list[int]()
+
+    def timing(*_: object, seed: int, **__: object) -> Latency:
+        seeds.append(seed)
+        return next(following)
+
+    monkeypatch.setattr(trial_run, "measure_latency", timing)
+    engine = SimpleNamespace(open=lambda: lambda: None)
+    latency = trial_run._latency(PLAN, cast("Engine", engine), Reference(open=engine.open, median_ms=median_ms))
+    assert latency == timings[taken]
+    assert len(set(seeds)) == len(faults)
 
 
 def test_divergence_is_a_failure_of_training(reference: Reference, tmp_path: Path) -> None:

@@ -92,6 +92,23 @@ def measure_together(
 
     The other arguments are those of `measure_latency`.
     """
+    scale, *found = measure_with_reference(candidates, reference, seed=seed, protocol=protocol, clocks=clocks)
+    factor = 1.0 if reference_median_ms is None else reference_median_ms / scale.median_ms
+    return tuple(latency.times(factor) for latency in found)
+
+
+def measure_with_reference(
+    candidates: Sequence[OpenSession],
+    reference: OpenSession,
+    *,
+    seed: int = 0,
+    protocol: Protocol | None = None,
+    clocks: Clocks | None = None,
+) -> tuple[Latency, ...]:
+    """Time candidates side by side; return the latency of the reference, then theirs, on the scale of its own median.
+
+    The reference's ratio is exactly 1, and the interval of its milliseconds is that of its own blocks.
+    """
     rules, clocks = protocol or Protocol(), clocks or Clocks()
     random = np.random.default_rng(seed)
     sessions = (reference, *candidates)
@@ -106,7 +123,7 @@ def measure_together(
             if max(_centre(rounds, place).half_width for place in range(1, len(sessions))) <= rules.half_width:
                 break
             look = math.ceil(_LOOK_AGAIN * len(rounds))
-    return tuple(_latency(rounds, place, reference_median_ms, rules) for place in range(1, len(sessions)))
+    return tuple(_latency(rounds, place, rules) for place in range(len(sessions)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,15 +176,13 @@ def _centre(rounds: Sequence[Sequence[_Block]], place: int) -> Centre:
     return centre_of(np.log(_medians(rounds, place) / _medians(rounds, 0)))
 
 
-def _latency(
-    rounds: Sequence[Sequence[_Block]], place: int, reference_median_ms: float | None, rules: Protocol
-) -> Latency:
+def _latency(rounds: Sequence[Sequence[_Block]], place: int, rules: Protocol) -> Latency:
     centre, reference = _centre(rounds, place), _medians(rounds, 0)
-    scale = float(np.median(reference)) if reference_median_ms is None else reference_median_ms
+    scale = float(np.median(reference))
     low, ratio, high = (math.exp(end) for end in (centre.low, centre.value, centre.high))
     return Latency(
         median_ms=ratio * scale,
-        interval_ms=Interval(low=low * scale, high=high * scale),
+        interval_ms=Interval(low=low * scale, high=high * scale) if place else _own_interval(reference),
         ratio=ratio,
         ratio_interval=Interval(low=low, high=high),
         raw_median_ms=float(np.median(_medians(rounds, place))),
@@ -177,3 +192,9 @@ def _latency(
         disturbed_blocks=sum(blocks[at].disturbed for blocks in rounds for at in (0, place)),
         drifted=drifts(reference),
     )
+
+
+def _own_interval(medians_ms: NDArray[np.float64]) -> Interval:
+    """Return the interval of the milliseconds of the reference, which always holds their median."""
+    centre, median_ms = centre_of(np.log(medians_ms)), float(np.median(medians_ms))
+    return Interval(low=min(math.exp(centre.low), median_ms), high=max(math.exp(centre.high), median_ms))

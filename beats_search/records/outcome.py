@@ -5,7 +5,7 @@ Accuracies and shares are 0…1, times are in the unit that the name says, inter
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias
 
 from beats_search.records.plain import Plain, from_tagged
@@ -85,6 +85,16 @@ class Latency:
     def disturbed(self) -> bool:
         """Whether more than a tenth of all blocks were disturbed."""
         return self.disturbed_blocks > _OFTEN * 2 * self.blocks
+
+    @property
+    def steady(self) -> bool:
+        """Whether the machine neither drifted nor was busy with something else."""
+        return not self.drifted and not self.disturbed
+
+    def times(self, factor: float) -> "Latency":
+        """Return it with the reference so many times as slow: ratio and raw median stay as they were measured."""
+        ends = Interval(low=factor * self.interval_ms.low, high=factor * self.interval_ms.high)
+        return replace(self, median_ms=factor * self.median_ms, interval_ms=ends)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
