@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from beats_search.compression._conversion import quantize
 from beats_search.measuring.footprint import parameters
 from beats_search.measuring.latency import Clocks, Protocol, measure_latency, measure_together
 from beats_search.measuring.machine import describe_machine
+from beats_search.measuring.neighbours import clock_of_others
 from beats_search.measuring.noise import centre_of, drifts
 from beats_search.measuring.quality import accuracy, accuracy_interval, check_parity
 from beats_search.records.errors import ParityError
@@ -29,12 +30,14 @@ class Bench:
     """A machine whose calls take as long as the test says.
 
     Each session has a pace of its own, the machine gets slower by `drift` a second, and while another
-    process holds its core (`busy`, in seconds of the clock) nothing runs.
+    process holds its core (`busy`, in seconds of the clock) nothing runs. From `crowded_at` on, others
+    keep half of all cores busy.
     """
 
     noise: Callable[[np.random.Generator], float] = lambda _: 1.0
     drift: float = 0.0
     busy: tuple[tuple[float, float], ...] = ()
+    crowded_at: float = math.inf
     now: float = 0.0
     ran: float = 0.0
     opened: list[str] = field(default_factory=list)
@@ -42,7 +45,9 @@ class Bench:
 
     @property
     def clocks(self) -> Clocks:
-        return Clocks(wall=lambda: self.now, processor=lambda: self.ran)
+        return Clocks(
+            wall=lambda: self.now, processor=lambda: self.ran, others=lambda: max(0.0, self.now - self.crowded_at) / 2
+        )
 
     def work(self, seconds: float) -> None:
         self.ran += seconds
@@ -77,7 +82,7 @@ def bursts(random: np.random.Generator) -> tuple[tuple[float, float], ...]:
 
 
 def test_latency_of_a_quiet_machine_is_exact() -> None:
-    """Without noise the ratio, the scaled median and the ends of the interval are the true ones."""
+    """Without noise ratio and scaled median are the true ones, and the interval is what one sitting cannot see: 2 %."""
     bench = Bench()
     latency = measure_latency(
         bench.session("candidate", 0.001),
@@ -88,7 +93,7 @@ def test_latency_of_a_quiet_machine_is_exact() -> None:
     assert latency.ratio == pytest.approx(0.25)
     assert latency.median_ms == pytest.approx(2.0)
     assert latency.raw_median_ms == pytest.approx(1.0)
-    assert (latency.interval_ms.low, latency.interval_ms.high) == pytest.approx((2.0, 2.0))
+    assert (latency.interval_ms.low, latency.interval_ms.high) == pytest.approx((1.96, 2.04), rel=1e-3)
     assert latency.settled
     assert (latency.disturbed_blocks, latency.disturbed, latency.drifted) == (0, False, False)
 
@@ -201,6 +206,63 @@ def test_a_busy_machine_is_told() -> None:
     assert len(bench.opened) == rules.attempts * 2 * 10
     assert latency.disturbed_blocks == 2 * latency.blocks
     assert latency.disturbed
+
+
+@pytest.mark.parametrize("beginning", [0.0, 1.0])
+def test_others_that_compute_are_told(beginning: float) -> None:
+    """Where others keep half of the cores busy, rounds are disturbed although nobody waits, and intervals are wider."""
+    bench = Bench(crowded_at=beginning)
+    rules = Protocol(min_rounds=100, budget_s=0.0)
+    candidate, reference = bench.session("c", 0.002), bench.session("r", 0.004)
+    latency = measure_latency(candidate, reference, protocol=rules, clocks=bench.clocks)
+    share = 1 - beginning / bench.now
+    assert latency.disturbed_blocks == pytest.approx(2 * latency.blocks * share, abs=0.1 * 2 * latency.blocks)
+    assert latency.disturbed
+    assert math.log(latency.ratio_interval.high / latency.ratio) == pytest.approx(0.02 + 0.18 * share, abs=0.02)
+    assert len(bench.opened) == 2 * latency.blocks  # no block is timed again for it
+
+
+def test_a_few_that_compute_beside_are_not_told() -> None:
+    """What others compute on less than a fifth of all cores is no disturbance, nor is what this process computes."""
+    bench = Bench()
+    rules = Protocol(min_rounds=100, budget_s=0.0)
+    clocks = replace(bench.clocks, others=lambda: 0.19 * bench.now)
+    candidate, reference = bench.session("c", 0.002), bench.session("r", 0.004)
+    assert measure_latency(candidate, reference, protocol=rules, clocks=clocks).disturbed_blocks == 0
+
+
+@pytest.mark.parametrize(("crowded", "scatter"), [(False, 0.01), (True, 0.1)], ids=["among few", "among others"])
+def test_intervals_cover_what_differs_between_sittings(scatter: float, *, crowded: bool) -> None:
+    """Sittings whose true ratios scatter by 1 %, or by 10 % among others, hold the ratio of the long run."""
+    held, repeats = 0, 100
+    for seed in range(repeats):
+        random = np.random.default_rng(seed)
+        bench = Bench(noise=lognormal(0.01), random=random, crowded_at=0.0 if crowded else math.inf)
+        sitting = math.exp(scatter * random.standard_normal())
+        candidate, reference = bench.session("c", 0.0012 * sitting), bench.session("r", 0.0024)
+        latency = measure_latency(candidate, reference, clocks=bench.clocks, seed=seed)
+        held += latency.ratio_interval.low <= 0.5 <= latency.ratio_interval.high
+    assert held / repeats >= 0.9
+
+
+def test_the_clock_of_others_counts_what_this_process_did_not(tmp_path: Path) -> None:
+    """It is what the kernel counts on all cores, less the own seconds, and stands still where no kernel counts."""
+    stat, own = tmp_path / "stat", [5.0]
+    clock = clock_of_others(stat_of(stat, user=1000, steal=0, idle=7000), own=lambda: own[0], cores=4)
+    began = clock()
+    own[0] += 1.0
+    stat_of(stat, user=1100, steal=0, idle=7300)
+    assert clock() == pytest.approx(began)
+    stat_of(stat, user=1300, steal=100, idle=7300)
+    assert clock() == pytest.approx(began + 3.0 / 4)
+    gone = clock_of_others(tmp_path / "gone")
+    assert gone() == gone() == 0.0
+
+
+def stat_of(path: Path, *, user: int, steal: int, idle: int) -> Path:
+    """Write what the kernel would tell, in hundredths of a second."""
+    path.write_text(f"cpu  {user} 0 0 {idle} 50 0 0 {steal} 9 9\ncpu0 1 2 3\n", encoding="ascii")
+    return path
 
 
 def test_a_machine_that_gets_slower_is_told() -> None:

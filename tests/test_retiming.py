@@ -294,7 +294,8 @@ def test_files_are_timed_on_the_scale_of_the_reference_beside_them(files: Callab
     run = real_run()
     latencies = retime(run, run.trials[1:], files, QUICK)
     assert latencies.keys() == {0, 1, 2}
-    assert (latencies[0].ratio, latencies[0].median_ms) == (1.0, latencies[0].raw_median_ms)
+    assert latencies[0].ratio == 1.0
+    assert latencies[0].median_ms == pytest.approx(latencies[0].raw_median_ms, rel=0.2)
     assert latencies[0].interval_ms.low <= latencies[0].median_ms <= latencies[0].interval_ms.high
     assert latencies[1].median_ms < 0.7 * latencies[0].median_ms
     assert latencies[2].median_ms == pytest.approx(latencies[0].median_ms, rel=0.5)

@@ -67,7 +67,8 @@ class Latency:
     reference, so that all trials of a run are on one scale. `raw_median_ms` is the candidate's own
     median. `settled` is False when the time budget was spent before the interval was narrow enough.
     `blocks` counts those of the candidate, and the reference has as many; in `disturbed_blocks` of both
-    the process had to wait for the processor. `drifted` says that the reference's time had a trend.
+    the process had to wait for the processor, or others kept the machine busy. `drifted` says that the
+    reference's time had a trend.
     """
 
     median_ms: float
