@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from toys import stripes
 
+from beats_search.measuring.quiet import ALONE
 from beats_search.records.errors import SearchEndedError, TrialError
 from beats_search.records.outcome import Failed, Finished, Latency, Stopped
 from beats_search.records.part import Part
@@ -116,7 +117,7 @@ def test_test_split_is_measured_on_the_file(small: tuple[Finished, Path, TrialPl
     _, folder, plan = small
     test = stripes().test
     logits = onnxruntime.InferenceSession(folder / "model.onnx").run(None, {"input": test.inputs.numpy()})[0]
-    assert measure_test_accuracy(plan, folder / "model.onnx") == np.mean(logits.argmax(1) == test.labels.numpy())
+    assert measure_test_accuracy(plan, folder / "model.onnx", ALONE) == np.mean(logits.argmax(1) == test.labels.numpy())
 
 
 @pytest.mark.slow

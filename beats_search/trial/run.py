@@ -64,7 +64,7 @@ def run_trial(
 ) -> TrialOutcome:
     """Try one plan; a finished trial leaves its `model.onnx` or `model.pt2` in `folder`, any other leaves nothing.
 
-    It is measured, and each of its batches computed, when the window allows it. Trainings that are in
+    It is measured, and each of its batches and stages computed, when the window allows it. Trainings that are in
     the store are not computed again, which changes nothing but the time.
     Whatever goes wrong becomes `Failed`, but a full disk, which raises SearchEndedError.
     """
@@ -81,9 +81,11 @@ def run_trial(
         return timing.failed(error)
 
 
-def test_accuracy(plan: TrialPlan, model: Path) -> float:
+def test_accuracy(plan: TrialPlan, model: Path, window: QuietWindow) -> float:
     """Return the accuracy of an exported file on the test split, which no search has seen."""
-    return _accuracy(runtime_of(plan).load(model), load_data(plan.dataset).test)
+    data = load_data(plan.dataset)
+    with window.pace():
+        return _accuracy(runtime_of(plan).load(model), data.test)
 
 
 def _recipe(
@@ -106,12 +108,13 @@ def _recipe(
             reused_seconds=tree.reused_seconds,
         )
     with timing.stage("compression"):
-        compressed = tree.compressed(trained.model, recovery(plan, data, pace))
-    with timing.stage("export"):
+        compressed = tree.compressed(trained.model, recovery(plan, data, pace), instruments.window)
+    with timing.stage("export"), pace():
         engine = runtime_of(plan).deploy(compressed, example_of(data), aside / f"model{runtime_of(plan).suffix}")
         check_parity(*_both_logits(compressed, engine, data), exact=_is_exact(compressed, engine))
     with timing.stage("measuring"):
-        share = _accuracy(engine, data.validation)
+        with pace():
+            share = _accuracy(engine, data.validation)
         with instruments.window.measuring():
             latency = _latency(plan, engine, reference)
             energy_mj = measure_energy(engine.open, instruments.counters) if instruments.counters else None
