@@ -17,12 +17,14 @@ from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from toys import stripes
 
+from beats_search.measuring import quality
 from beats_search.measuring.quiet import ALONE
-from beats_search.records.errors import SearchEndedError, TrialError
+from beats_search.records.errors import ParityError, SearchEndedError, TrialError
 from beats_search.records.outcome import Failed, Finished, Latency, Stopped
 from beats_search.records.part import Part
 from beats_search.records.plan import AccumulationPlan, TrainingPlan, TrialPlan
-from beats_search.tensors.seams import Engine
+from beats_search.runtimes.onnxruntime import OnnxRuntime
+from beats_search.tensors.seams import Engine, Runtime
 from beats_search.trial import run as trial_run
 from beats_search.trial.probe import count_macs, deploy_untrained, probe
 from beats_search.trial.recipe import build_model, data_facts, load_data, recovery_plan, stage_seed
@@ -171,6 +173,38 @@ def test_a_model_without_a_graph_fails_in_its_export(reference: Reference, tmp_p
     outcome = run_trial(plan, tmp_path / "1", reference)
     assert isinstance(outcome, Failed)
     assert outcome.stage == "export"
+
+
+@pytest.mark.parametrize("faithful", [False, True], ids=["as it is", "had it promised otherwise"])
+def test_rounding_that_was_asked_for_costs_accuracy(
+    reference: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, faithful: bool
+) -> None:
+    """A runtime that stores weights in 4 bits may decide unlike the model; only one that promises parity fails so."""
+    monkeypatch.setattr(quality, "_SAME_DECISIONS", 1.01)  # so that even 4 bits of this network are too few
+    wide = Part(name="mlp", settings=(("depth", 2), ("width", 256)))
+    runtime = Part(name="onnxruntime", settings=(("linear_bits", 4),))
+    plan = replace(PLAN, model=wide, runtime=runtime, training=TrainingPlan(epochs=1, batch_size=16))
+    if faithful:
+        monkeypatch.setattr(OnnxRuntime, "faithful", True)
+    outcome = run_trial(plan, tmp_path / "4", reference)
+    if faithful:
+        assert isinstance(outcome, Failed)
+        assert (outcome.stage, outcome.reason.partition(":")[0]) == ("export", "ParityError")
+        return
+    assert isinstance(outcome, Finished), outcome
+    data = load_data(plan.dataset).validation
+    logits = OnnxRuntime(linear_bits=4).load(tmp_path / "4" / "model.onnx").logits(data.inputs)
+    assert outcome.accuracy == float((logits.argmax(1) == data.labels).double().mean())
+
+
+def test_no_rounding_allows_logits_that_are_no_numbers() -> None:
+    """A file that computes NaN is no model, whatever was asked for."""
+    data = load_data(PLAN.dataset)
+    model = build_model(PLAN, data)
+    engine = SimpleNamespace(logits=lambda inputs: model(inputs) * torch.nan, executed_as="bf16")
+    rounding = cast("Runtime", SimpleNamespace(faithful=False))
+    with pytest.raises(ParityError, match="not finite"):
+        trial_run._check_file(rounding, model, cast("Engine", engine), data)
 
 
 @pytest.mark.parametrize(
