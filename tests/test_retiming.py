@@ -11,7 +11,7 @@ import torch
 from cli_calls import call, write
 from hypothesis import given
 from hypothesis import strategies as st
-from report_runs import finished, plan, realistic_run, record, run_of
+from report_runs import finished, objectives, plan, realistic_run, record, run_of
 from search_toy import budget, sit
 from torch import nn
 
@@ -308,6 +308,15 @@ def test_whoever_is_undecided_and_has_a_file_is_timed_once(files: Callable[[int]
     assert [trial.number for trial in to_retime(run, files)] == [1, 2]
     assert [trial.number for trial in to_retime(retimed(run, {1: 1.0}), files)] == [1, 2]
     assert to_retime(retimed(run, {1: 1.0, 2: 1.0}), files) == ()
+
+
+def test_where_latency_does_not_count_nothing_is_timed(files: Callable[[int], Path]) -> None:
+    """Models are timed once more for an objective or a limit on latency, and for nothing else."""
+    run = real_run()
+    others = replace(run, objectives=objectives("accuracy", "size_kb"))
+    assert to_retime(others, files) == ()
+    limited = replace(others, constraints=(Constraint(name="latency_ms", sign="<=", bound=0.3),))
+    assert to_retime(limited, files)
 
 
 def test_what_has_no_file_is_not_timed(files: Callable[[int], Path], tmp_path: Path) -> None:

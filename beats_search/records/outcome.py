@@ -113,7 +113,8 @@ class Finished:
 
     `stage_seconds` are those that were spent now; `reused_seconds` are those that work of earlier
     trials had taken, by stage, where this one went on from it.
-    `energy_mj` is the processor's energy for one call; None where it does not count and was not measured.
+    `energy_mj` is the processor's energy for one call, with the interval that its scatter gives; None
+    where it does not count and was not measured.
     """
 
     accuracy: float
@@ -126,6 +127,7 @@ class Finished:
     stage_seconds: Mapping[str, float]
     model_file: str = "model.onnx"
     energy_mj: float | None = None
+    energy_interval_mj: Interval | None = None
     reused_seconds: Mapping[str, float] = field(default_factory=dict)
 
     def value(self, objective: str) -> float:
@@ -141,8 +143,12 @@ class Finished:
     def interval(self, objective: str) -> Interval:
         """Return the 95 % interval of an objective; a counted value is its own interval."""
         value = self.value(objective)
-        measured = {"accuracy": self.accuracy_interval, "latency_ms": self.latency.interval_ms}
-        return measured.get(objective, Interval(low=value, high=value))
+        measured = {
+            "accuracy": self.accuracy_interval,
+            "latency_ms": self.latency.interval_ms,
+            "energy_mj": self.energy_interval_mj,
+        }
+        return measured.get(objective) or Interval(low=value, high=value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -79,6 +79,12 @@ class RunRecord:
         """Search time spent so far."""
         return max((trial.began_s + trial.seconds for trial in self.trials), default=0.0)
 
+    @property
+    def counting(self) -> tuple[str, ...]:
+        """The names of all values that are an objective or limited, each once."""
+        objectives, limits = (each.name for each in self.objectives), (each.name for each in self.constraints)
+        return tuple(dict.fromkeys([*objectives, *limits]))
+
     def timed_once_more(self, latencies: Mapping[int, Latency]) -> "RunRecord":
         """Return the run with final latencies by number, and all others on the scale of the reference's."""
         first = {trial.number: outcome.latency for trial, outcome in self.finished() if trial.number in latencies}

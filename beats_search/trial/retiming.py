@@ -25,9 +25,9 @@ ModelOf = Callable[[int], Path]
 def to_retime(run: RunRecord, model_of: ModelOf) -> tuple[TrialRecord, ...]:
     """Return the trials that are to be timed once more, beside the reference: the front and its near misses.
 
-    None where all of them have been already, or where the reference's model is gone.
+    None where all of them have been already, where latency does not count, or where the reference's model is gone.
     """
-    if not model_of(REFERENCE).exists():
+    if "latency_ms" not in run.counting or not model_of(REFERENCE).exists():
         return ()
     undecided = undecided_of_run(run.as_searched(), _MOST)
     chosen = tuple(trial for trial in undecided if trial.number != REFERENCE and model_of(trial.number).exists())

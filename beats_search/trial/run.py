@@ -14,7 +14,7 @@ from beats_search.measuring.footprint import measure_footprint
 from beats_search.measuring.latency import OpenSession, measure_latency
 from beats_search.measuring.quality import accuracy, accuracy_interval, check_finite, check_parity
 from beats_search.measuring.quiet import ALONE, QuietWindow
-from beats_search.records.outcome import Finished, Latency, Stopped, TrialOutcome
+from beats_search.records.outcome import Finished, Interval, Latency, Stopped, TrialOutcome
 from beats_search.records.plan import TrialPlan
 from beats_search.tensors.data import DataBundle, Split, to_float
 from beats_search.tensors.fake_quant import ActivationQuantizer
@@ -118,7 +118,7 @@ def _recipe(
             share = _accuracy(engine, data.validation)
         with instruments.window.measuring():
             latency = _latency(plan, engine, reference)
-            energy_mj = measure_energy(engine.open, instruments.counters) if instruments.counters else None
+            energy = measure_energy(engine.open, instruments.counters) if instruments.counters else None
         footprint = measure_footprint(compressed, example_of(data), engine.path)
     return Finished(
         accuracy=share,
@@ -130,7 +130,8 @@ def _recipe(
         curve=trained.curve,
         stage_seconds=dict(timing.seconds),
         model_file=engine.path.name,
-        energy_mj=energy_mj,
+        energy_mj=energy.value if energy else None,
+        energy_interval_mj=Interval(low=energy.low, high=energy.high) if energy else None,
         reused_seconds=tree.reused_seconds,
     )
 
