@@ -81,6 +81,11 @@ def bursts(random: np.random.Generator) -> tuple[tuple[float, float], ...]:
     return tuple((float(start), float(start + random.uniform(0.002, 0.06))) for start in starts)
 
 
+def exactly(count: int) -> Protocol:
+    """Return rules by which so many rounds are timed, where each takes 10 to 40 ms."""
+    return Protocol(min_rounds=count, least_rounds=count, budget_s=0.04 * count, half_width=math.inf)
+
+
 def test_latency_of_a_quiet_machine_is_exact() -> None:
     """Without noise ratio and scaled median are the true ones, and the interval is what one sitting cannot see: 2 %."""
     bench = Bench()
@@ -152,13 +157,54 @@ def test_timing_ends_when_the_budget_is_spent() -> None:
     assert 1.0 <= bench.now < 1.2
 
 
-def test_a_slow_call_still_gets_its_rounds() -> None:
-    """A call longer than a block is made the least number of times, in the least number of rounds."""
-    bench = Bench()
-    rules = Protocol(min_rounds=5, min_calls=2, budget_s=0.1)
-    candidate, reference = bench.session("c", 1.0), bench.session("r", 1.0)
-    latency = measure_latency(candidate, reference, protocol=rules, clocks=bench.clocks)
-    assert (latency.blocks, latency.calls) == (5, 10)
+@pytest.mark.parametrize(("count", "calls"), [(1, 24), (20, 252)])
+def test_a_slow_call_is_made_no_more_often_than_an_interval_needs(count: int, calls: int) -> None:
+    """A call as long as the budget is made once a block, after one to warm up, in the fewest rounds."""
+    bench, made = Bench(), list[int]()
+
+    def slow() -> Callable[[], None]:
+        def call() -> None:
+            made.append(1)
+            bench.work(2.0)
+
+        return call
+
+    latencies = measure_together([slow] * count, slow, clocks=bench.clocks)
+    assert {(latency.blocks, latency.calls) for latency in latencies} == {(6, 6)}
+    assert len(made) == calls
+    assert all(latency.ratio_interval.low < 1 < latency.ratio_interval.high for latency in latencies)
+
+
+def test_a_longer_call_is_made_less_often() -> None:
+    """As calls get longer, blocks have fewer of them, from many to one, and the budget is hardly exceeded."""
+    made = []
+    for seconds in (0.0001, 0.001, 0.01, 0.02, 0.05):
+        bench, rules = Bench(), Protocol(half_width=-1.0)  # so that nothing ends it but the budget
+        candidate, reference = bench.session("c", seconds), bench.session("r", seconds)
+        latency = measure_latency(candidate, reference, protocol=rules, clocks=bench.clocks)
+        made.append(latency.calls / latency.blocks)
+        assert bench.now < 1.5 * rules.budget_s
+        assert latency.blocks >= rules.least_rounds
+    assert made == sorted(made, reverse=True)
+    assert made[2] == pytest.approx(3.0)
+    assert made[4] == pytest.approx(1.0)
+
+
+def test_a_long_block_in_which_the_process_waited_is_not_repeated_for_long() -> None:
+    """Where a call is longer than what its block and its repeats may take, waiting does not make it three times."""
+    bench, made = Bench(), list[int]()
+
+    def crowded() -> Callable[[], None]:
+        def call() -> None:
+            made.append(1)
+            bench.now += 1.0
+            bench.ran += 0.5
+
+        return call
+
+    latency = measure_latency(crowded, crowded, clocks=bench.clocks)
+    assert len(made) == 24
+    assert latency.disturbed
 
 
 @pytest.mark.parametrize(
@@ -180,7 +226,7 @@ def test_interval_covers_the_true_ratio(noise: Callable[[np.random.Generator], f
 def test_a_block_in_which_the_process_waited_is_timed_again() -> None:
     """A burst that holds the core leaves no trace in the ratio, and the record does not complain."""
     bench = Bench(busy=((0.011, 0.030), (0.2, 0.21)))
-    rules = Protocol(min_rounds=20, budget_s=0.0)
+    rules = exactly(20)
     candidate, reference = bench.session("c", 0.002), bench.session("r", 0.004)
     latency = measure_latency(candidate, reference, protocol=rules, clocks=bench.clocks)
     assert latency.ratio == pytest.approx(0.5)
@@ -201,9 +247,8 @@ def test_a_busy_machine_is_told() -> None:
 
         return call
 
-    rules = Protocol(min_rounds=10, budget_s=0.0)
-    latency = measure_latency(slow_machine, slow_machine, protocol=rules, clocks=bench.clocks)
-    assert len(bench.opened) == rules.attempts * 2 * 10
+    latency = measure_latency(slow_machine, slow_machine, clocks=bench.clocks)
+    assert len(bench.opened) == Protocol().attempts * 2 * latency.blocks
     assert latency.disturbed_blocks == 2 * latency.blocks
     assert latency.disturbed
 
@@ -212,7 +257,7 @@ def test_a_busy_machine_is_told() -> None:
 def test_others_that_compute_are_told(beginning: float) -> None:
     """Where others keep half of the cores busy, rounds are disturbed although nobody waits, and intervals are wider."""
     bench = Bench(crowded_at=beginning)
-    rules = Protocol(min_rounds=100, budget_s=0.0)
+    rules = exactly(100)
     candidate, reference = bench.session("c", 0.002), bench.session("r", 0.004)
     latency = measure_latency(candidate, reference, protocol=rules, clocks=bench.clocks)
     share = 1 - beginning / bench.now
@@ -225,7 +270,7 @@ def test_others_that_compute_are_told(beginning: float) -> None:
 def test_a_few_that_compute_beside_are_not_told() -> None:
     """What others compute on less than a fifth of all cores is no disturbance, nor is what this process computes."""
     bench = Bench()
-    rules = Protocol(min_rounds=100, budget_s=0.0)
+    rules = exactly(100)
     clocks = replace(bench.clocks, others=lambda: 0.19 * bench.now)
     candidate, reference = bench.session("c", 0.002), bench.session("r", 0.004)
     assert measure_latency(candidate, reference, protocol=rules, clocks=clocks).disturbed_blocks == 0
@@ -268,7 +313,7 @@ def stat_of(path: Path, *, user: int, steal: int, idle: int) -> Path:
 def test_a_machine_that_gets_slower_is_told() -> None:
     """A trend of the reference over the rounds is noticed; it does not move the ratio."""
     bench = Bench(noise=lognormal(0.03), drift=0.5)
-    rules = Protocol(min_rounds=50, budget_s=0.0)
+    rules = exactly(50)
     candidate, reference = bench.session("c", 0.001), bench.session("r", 0.002)
     latency = measure_latency(candidate, reference, protocol=rules, clocks=bench.clocks)
     assert latency.drifted
@@ -318,7 +363,7 @@ def test_the_work_beside_the_calls_does_not_grow() -> None:
         nonlocal calls
         calls += 1
 
-    rules = Protocol(min_rounds=3, budget_s=0.0, block_s=0.02, warmup_s=0.0)
+    rules = Protocol(min_rounds=3, least_rounds=3, budget_s=0.0, block_s=0.02, warmup_s=0.0)
     measure_latency(lambda: call, lambda: call, protocol=rules)
     assert (time.perf_counter() - began) / calls < 2e-5
 

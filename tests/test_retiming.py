@@ -35,7 +35,7 @@ from beats_search.search.reading import read_run
 from beats_search.trial import retiming
 from beats_search.trial.retiming import retime, to_retime
 
-QUICK = Protocol(min_rounds=6, budget_s=0.0)
+QUICK = Protocol(budget_s=0.0)
 MANY = 99
 
 
