@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from beats_search.app.problem import STORE
+from beats_search.measuring import quiet
 from beats_search.runtimes import _onnx_export as exporter
 from beats_search.tensors.data import DataBundle, Split, Standardize
 from beats_search.tensors.seams import Bench
@@ -48,6 +49,15 @@ def _store_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     """Keep trained stages out of the home of whoever runs the tests, and theirs out of the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(STORE, str(tmp_path_factory.mktemp("stages")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _window_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let no test wait for others, or for whatever else of this user computes on the machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("window")
+        patch.setattr(quiet, "_temporary", lambda: folder)
         yield
 
 

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from beats_search.compression._conversion import quantize
 from beats_search.measuring.footprint import parameters
 from beats_search.measuring.latency import Clocks, Protocol, measure_latency, measure_together
 from beats_search.measuring.machine import describe_machine
+from beats_search.measuring.neighbours import clock_of_others
 from beats_search.measuring.noise import centre_of, drifts
 from beats_search.measuring.quality import accuracy, accuracy_interval, check_parity
 from beats_search.records.errors import ParityError
@@ -29,12 +30,14 @@ class Bench:
     """A machine whose calls take as long as the test says.
 
     Each session has a pace of its own, the machine gets slower by `drift` a second, and while another
-    process holds its core (`busy`, in seconds of the clock) nothing runs.
+    process holds its core (`busy`, in seconds of the clock) nothing runs. From `crowded_at` on, others
+    keep half of all cores busy.
     """
 
     noise: Callable[[np.random.Generator], float] = lambda _: 1.0
     drift: float = 0.0
     busy: tuple[tuple[float, float], ...] = ()
+    crowded_at: float = math.inf
     now: float = 0.0
     ran: float = 0.0
     opened: list[str] = field(default_factory=list)
@@ -42,7 +45,9 @@ class Bench:
 
     @property
     def clocks(self) -> Clocks:
-        return Clocks(wall=lambda: self.now, processor=lambda: self.ran)
+        return Clocks(
+            wall=lambda: self.now, processor=lambda: self.ran, others=lambda: max(0.0, self.now - self.crowded_at) / 2
+        )
 
     def work(self, seconds: float) -> None:
         self.ran += seconds
@@ -76,8 +81,13 @@ def bursts(random: np.random.Generator) -> tuple[tuple[float, float], ...]:
     return tuple((float(start), float(start + random.uniform(0.002, 0.06))) for start in starts)
 
 
+def exactly(count: int) -> Protocol:
+    """Return rules by which so many rounds are timed, where each takes 10 to 40 ms."""
+    return Protocol(min_rounds=count, least_rounds=count, budget_s=0.04 * count, half_width=math.inf)
+
+
 def test_latency_of_a_quiet_machine_is_exact() -> None:
-    """Without noise the ratio, the scaled median and the ends of the interval are the true ones."""
+    """Without noise ratio and scaled median are the true ones, and the interval is what one sitting cannot see: 2 %."""
     bench = Bench()
     latency = measure_latency(
         bench.session("candidate", 0.001),
@@ -88,7 +98,7 @@ def test_latency_of_a_quiet_machine_is_exact() -> None:
     assert latency.ratio == pytest.approx(0.25)
     assert latency.median_ms == pytest.approx(2.0)
     assert latency.raw_median_ms == pytest.approx(1.0)
-    assert (latency.interval_ms.low, latency.interval_ms.high) == pytest.approx((2.0, 2.0))
+    assert (latency.interval_ms.low, latency.interval_ms.high) == pytest.approx((1.96, 2.04), rel=1e-3)
     assert latency.settled
     assert (latency.disturbed_blocks, latency.disturbed, latency.drifted) == (0, False, False)
 
@@ -147,13 +157,54 @@ def test_timing_ends_when_the_budget_is_spent() -> None:
     assert 1.0 <= bench.now < 1.2
 
 
-def test_a_slow_call_still_gets_its_rounds() -> None:
-    """A call longer than a block is made the least number of times, in the least number of rounds."""
-    bench = Bench()
-    rules = Protocol(min_rounds=5, min_calls=2, budget_s=0.1)
-    candidate, reference = bench.session("c", 1.0), bench.session("r", 1.0)
-    latency = measure_latency(candidate, reference, protocol=rules, clocks=bench.clocks)
-    assert (latency.blocks, latency.calls) == (5, 10)
+@pytest.mark.parametrize(("count", "calls"), [(1, 24), (20, 252)])
+def test_a_slow_call_is_made_no_more_often_than_an_interval_needs(count: int, calls: int) -> None:
+    """A call as long as the budget is made once a block, after one to warm up, in the fewest rounds."""
+    bench, made = Bench(), list[int]()
+
+    def slow() -> Callable[[], None]:
+        def call() -> None:
+            made.append(1)
+            bench.work(2.0)
+
+        return call
+
+    latencies = measure_together([slow] * count, slow, clocks=bench.clocks)
+    assert {(latency.blocks, latency.calls) for latency in latencies} == {(6, 6)}
+    assert len(made) == calls
+    assert all(latency.ratio_interval.low < 1 < latency.ratio_interval.high for latency in latencies)
+
+
+def test_a_longer_call_is_made_less_often() -> None:
+    """As calls get longer, blocks have fewer of them, from many to one, and the budget is hardly exceeded."""
+    made = []
+    for seconds in (0.0001, 0.001, 0.01, 0.02, 0.05):
+        bench, rules = Bench(), Protocol(half_width=-1.0)  # so that nothing ends it but the budget
+        candidate, reference = bench.session("c", seconds), bench.session("r", seconds)
+        latency = measure_latency(candidate, reference, protocol=rules, clocks=bench.clocks)
+        made.append(latency.calls / latency.blocks)
+        assert bench.now < 1.5 * rules.budget_s
+        assert latency.blocks >= rules.least_rounds
+    assert made == sorted(made, reverse=True)
+    assert made[2] == pytest.approx(3.0)
+    assert made[4] == pytest.approx(1.0)
+
+
+def test_a_long_block_in_which_the_process_waited_is_not_repeated_for_long() -> None:
+    """Where a call is longer than what its block and its repeats may take, waiting does not make it three times."""
+    bench, made = Bench(), list[int]()
+
+    def crowded() -> Callable[[], None]:
+        def call() -> None:
+            made.append(1)
+            bench.now += 1.0
+            bench.ran += 0.5
+
+        return call
+
+    latency = measure_latency(crowded, crowded, clocks=bench.clocks)
+    assert len(made) == 24
+    assert latency.disturbed
 
 
 @pytest.mark.parametrize(
@@ -175,7 +226,7 @@ def test_interval_covers_the_true_ratio(noise: Callable[[np.random.Generator], f
 def test_a_block_in_which_the_process_waited_is_timed_again() -> None:
     """A burst that holds the core leaves no trace in the ratio, and the record does not complain."""
     bench = Bench(busy=((0.011, 0.030), (0.2, 0.21)))
-    rules = Protocol(min_rounds=20, budget_s=0.0)
+    rules = exactly(20)
     candidate, reference = bench.session("c", 0.002), bench.session("r", 0.004)
     latency = measure_latency(candidate, reference, protocol=rules, clocks=bench.clocks)
     assert latency.ratio == pytest.approx(0.5)
@@ -196,17 +247,73 @@ def test_a_busy_machine_is_told() -> None:
 
         return call
 
-    rules = Protocol(min_rounds=10, budget_s=0.0)
-    latency = measure_latency(slow_machine, slow_machine, protocol=rules, clocks=bench.clocks)
-    assert len(bench.opened) == rules.attempts * 2 * 10
+    latency = measure_latency(slow_machine, slow_machine, clocks=bench.clocks)
+    assert len(bench.opened) == Protocol().attempts * 2 * latency.blocks
     assert latency.disturbed_blocks == 2 * latency.blocks
     assert latency.disturbed
+
+
+@pytest.mark.parametrize("beginning", [0.0, 1.0])
+def test_others_that_compute_are_told(beginning: float) -> None:
+    """Where others keep half of the cores busy, rounds are disturbed although nobody waits, and intervals are wider."""
+    bench = Bench(crowded_at=beginning)
+    rules = exactly(100)
+    candidate, reference = bench.session("c", 0.002), bench.session("r", 0.004)
+    latency = measure_latency(candidate, reference, protocol=rules, clocks=bench.clocks)
+    share = 1 - beginning / bench.now
+    assert latency.disturbed_blocks == pytest.approx(2 * latency.blocks * share, abs=0.1 * 2 * latency.blocks)
+    assert latency.disturbed
+    assert math.log(latency.ratio_interval.high / latency.ratio) == pytest.approx(0.02 + 0.18 * share, abs=0.02)
+    assert len(bench.opened) == 2 * latency.blocks  # no block is timed again for it
+
+
+def test_a_few_that_compute_beside_are_not_told() -> None:
+    """What others compute on less than a fifth of all cores is no disturbance, nor is what this process computes."""
+    bench = Bench()
+    rules = exactly(100)
+    clocks = replace(bench.clocks, others=lambda: 0.19 * bench.now)
+    candidate, reference = bench.session("c", 0.002), bench.session("r", 0.004)
+    assert measure_latency(candidate, reference, protocol=rules, clocks=clocks).disturbed_blocks == 0
+
+
+@pytest.mark.parametrize(("crowded", "scatter"), [(False, 0.01), (True, 0.1)], ids=["among few", "among others"])
+def test_intervals_cover_what_differs_between_sittings(scatter: float, *, crowded: bool) -> None:
+    """Sittings whose true ratios scatter by 1 %, or by 10 % among others, hold the ratio of the long run."""
+    held, repeats = 0, 100
+    for seed in range(repeats):
+        random = np.random.default_rng(seed)
+        bench = Bench(noise=lognormal(0.01), random=random, crowded_at=0.0 if crowded else math.inf)
+        sitting = math.exp(scatter * random.standard_normal())
+        candidate, reference = bench.session("c", 0.0012 * sitting), bench.session("r", 0.0024)
+        latency = measure_latency(candidate, reference, clocks=bench.clocks, seed=seed)
+        held += latency.ratio_interval.low <= 0.5 <= latency.ratio_interval.high
+    assert held / repeats >= 0.9
+
+
+def test_the_clock_of_others_counts_what_this_process_did_not(tmp_path: Path) -> None:
+    """It is what the kernel counts on all cores, less the own seconds, and stands still where no kernel counts."""
+    stat, own = tmp_path / "stat", [5.0]
+    clock = clock_of_others(stat_of(stat, user=1000, steal=0, idle=7000), own=lambda: own[0], cores=4)
+    began = clock()
+    own[0] += 1.0
+    stat_of(stat, user=1100, steal=0, idle=7300)
+    assert clock() == pytest.approx(began)
+    stat_of(stat, user=1300, steal=100, idle=7300)
+    assert clock() == pytest.approx(began + 3.0 / 4)
+    gone = clock_of_others(tmp_path / "gone")
+    assert gone() == gone() == 0.0
+
+
+def stat_of(path: Path, *, user: int, steal: int, idle: int) -> Path:
+    """Write what the kernel would tell, in hundredths of a second."""
+    path.write_text(f"cpu  {user} 0 0 {idle} 50 0 0 {steal} 9 9\ncpu0 1 2 3\n", encoding="ascii")
+    return path
 
 
 def test_a_machine_that_gets_slower_is_told() -> None:
     """A trend of the reference over the rounds is noticed; it does not move the ratio."""
     bench = Bench(noise=lognormal(0.03), drift=0.5)
-    rules = Protocol(min_rounds=50, budget_s=0.0)
+    rules = exactly(50)
     candidate, reference = bench.session("c", 0.001), bench.session("r", 0.002)
     latency = measure_latency(candidate, reference, protocol=rules, clocks=bench.clocks)
     assert latency.drifted
@@ -256,7 +363,7 @@ def test_the_work_beside_the_calls_does_not_grow() -> None:
         nonlocal calls
         calls += 1
 
-    rules = Protocol(min_rounds=3, budget_s=0.0, block_s=0.02, warmup_s=0.0)
+    rules = Protocol(min_rounds=3, least_rounds=3, budget_s=0.0, block_s=0.02, warmup_s=0.0)
     measure_latency(lambda: call, lambda: call, protocol=rules)
     assert (time.perf_counter() - began) / calls < 2e-5
 

@@ -212,7 +212,7 @@ def test_a_probe_calibrates_on_a_few_images(monkeypatch: pytest.MonkeyPatch) -> 
     """An untrained network's ranges are worth no more, so that a structure is known in a moment."""
     counts: list[int] = []
 
-    def noted(model: nn.Module, _: TrialPlan, data: DataBundle, __: object) -> nn.Module:
+    def noted(model: nn.Module, _: TrialPlan, data: DataBundle, *__: object) -> nn.Module:
         counts.append(len(data.train))
         return model
 

@@ -15,11 +15,19 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from cli_calls import call, write
 
-from beats_search.measuring.quiet import QuietWindow
+from beats_search.compression.channel_pruning import ChannelPruning
+from beats_search.measuring import quiet
+from beats_search.measuring.quiet import QuietWindow, window_of_machine
 from beats_search.records.outcome import Finished
 from beats_search.records.part import Part
 from beats_search.records.plan import TrainingPlan, TrialPlan
+from beats_search.runtimes.onnxruntime import OnnxRuntime, OnnxRuntimeEngine
+from beats_search.trial import probe as probing
+from beats_search.trial import recipe
+from beats_search.trial import run as trial_run
+from beats_search.trial.confirming import confirm
 from beats_search.trial.probe import deploy_untrained
 from beats_search.trial.run import Instruments, Reference, run_trial
 
@@ -150,10 +158,108 @@ def test_an_error_lets_go(tmp_path: Path) -> None:
     assert acquired(window, "measuring", _PATIENCE_S)
 
 
+def test_who_computes_already_goes_on(tmp_path: Path) -> None:
+    """A batch within a stage of the same thread does not wait for a measurer who waits for that stage."""
+    window = QuietWindow(folder=tmp_path)
+
+    def nested() -> None:
+        with window.pace():
+            assert not acquired(window, "measuring", 0.05)
+            with window.pace():
+                pass
+
+    assert in_time(nested)
+    assert acquired(window, "measuring", _PATIENCE_S)
+
+
+def test_who_computes_can_measure(tmp_path: Path) -> None:
+    """Within a stage its thread measures alone, whoever else asks, and computes on after it; so do two at once."""
+    window, both = QuietWindow(folder=tmp_path), threading.Barrier(2)
+    told: list[bool] = []
+
+    def stage() -> None:
+        with window.pace():
+            both.wait(_PATIENCE_S)
+            with window.measuring(), window.measuring(), window.pace():
+                told.append(acquired(window, "pace", 0.05))
+                told.append(acquired(window, "measuring", 0.05))
+            told.append(acquired(window, "measuring", 0.05))
+
+    threads = [threading.Thread(target=stage, daemon=True) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(_PATIENCE_S)
+    assert told == [False] * 6
+    assert acquired(window, "measuring", _PATIENCE_S)
+
+
+def test_who_pauses_lets_others_measure(tmp_path: Path) -> None:
+    """Within a stage there can be a pause in which others measure; after it the stage computes on."""
+    window = QuietWindow(folder=tmp_path)
+
+    def stage() -> None:
+        with window.pace():
+            with window.pausing():
+                assert acquired(window, "measuring", _PATIENCE_S)
+                with window.pace():
+                    assert not acquired(window, "measuring", 0.05)
+            assert not acquired(window, "measuring", 0.05)
+
+    assert in_time(stage)
+    assert acquired(window, "measuring", _PATIENCE_S)
+
+
+def in_time(act: Callable[[], None]) -> bool:
+    """Tell whether something that may wait for ever ends."""
+    ended = threading.Event()
+
+    def run() -> None:
+        act()
+        ended.set()
+
+    threading.Thread(target=run, daemon=True).start()
+    return ended.wait(_PATIENCE_S)
+
+
+def test_all_processes_of_a_user_share_a_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a process works on, its locks are in one folder of the machine that nobody else can write to."""
+    monkeypatch.setattr(quiet, "_temporary", lambda: tmp_path)
+    window = window_of_machine()
+    assert window == window_of_machine()
+    (folder,) = tmp_path.iterdir()
+    assert folder.name == f"beats-search-quiet-{os.getuid()}"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    with window.measuring():
+        assert not acquired(window_of_machine(), "pace", 0.05)
+
+
+@pytest.mark.parametrize("obstacle", ["link", "open to all", "file", "nowhere", "another user's"])
+def test_a_folder_of_others_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, obstacle: str) -> None:
+    """Where somebody else has the folder, or there can be none, nobody waits, and nothing is written there."""
+    folder = tmp_path / f"beats-search-quiet-{os.getuid()}"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.setattr(quiet, "_temporary", lambda: elsewhere / "gone" if obstacle == "nowhere" else tmp_path)
+    match obstacle:
+        case "link":
+            folder.symlink_to(elsewhere)
+        case "open to all":
+            folder.mkdir()
+            folder.chmod(0o777)
+        case "file":
+            folder.write_text("")
+        case "another user's":
+            (tmp_path / f"beats-search-quiet-{os.getuid() + 1}").mkdir()
+            monkeypatch.setattr(quiet, "_user", lambda: os.getuid() + 1)
+    assert window_of_machine() == QuietWindow()
+    assert not list(elsewhere.iterdir())
+
+
 def test_alone_nobody_waits() -> None:
     """Without a folder both acts are free."""
     window = QuietWindow()
-    with window.measuring(), window.pace():
+    with window.measuring(), window.pace(), window.pausing():
         assert acquired(window, "measuring", _PATIENCE_S)
 
 
@@ -171,15 +277,18 @@ def test_a_batch_costs_little(tmp_path: Path) -> None:
 
 
 class Watched(QuietWindow):
-    """A window in which nobody waits, and that remembers who came."""
+    """A window in which nobody waits, and that remembers who came and what is held."""
 
     came: ClassVar[list[str]] = []
+    held: ClassVar[list[str]] = []
 
     @contextmanager
     def pace(self) -> Iterator[None]:
-        """Note a batch."""
-        self.came.append("batch")
+        """Note a batch or a stage, and its end."""
+        self.came.append("pace")
+        self.held.append("pace")
         yield
+        self.held.pop()
 
     @contextmanager
     def measuring(self) -> Iterator[None]:
@@ -188,24 +297,72 @@ class Watched(QuietWindow):
         yield
         self.came.append("measured")
 
+    @contextmanager
+    def pausing(self) -> Iterator[None]:
+        """Hold nothing for a while."""
+        before = self.held[:]
+        self.held.clear()
+        yield
+        self.held.extend(before)
+
+
+PRUNING = Part(name="channel_pruning", settings=(("ratio", 0.5), ("round_to", 8), ("recovery_epochs", 1)))
+PLAN = TrialPlan(
+    dataset=Part(name="toys:stripes"),
+    model=Part(name="toys:net", settings=(("width", 16),)),
+    training=TrainingPlan(epochs=1, batch_size=20),
+    compression=(PRUNING,),
+)
+
+
+def watch(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[int]]:
+    """Return how many holds there were, by what was called, whenever one of these is called from here on."""
+    seen: dict[str, set[int]] = {}
+
+    def noting(owner: object, name: str) -> None:
+        act = getattr(owner, name)
+
+        def noted(*given: object, **named: object) -> object:
+            seen.setdefault(name, set()).add(len(Watched.held))
+            return act(*given, **named)
+
+        monkeypatch.setattr(owner, name, noted)
+
+    Watched.came.clear()
+    for owner, name in (
+        (ChannelPruning, "apply"), (OnnxRuntime, "deploy"), (OnnxRuntimeEngine, "logits"), (recipe, "fit"),
+        (trial_run, "fit"), (trial_run, "measure_latency"), (probing, "measure_latency"),
+    ):  # fmt: skip
+        noting(owner, name)
+    return seen
+
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("toys_importable")
-def test_a_trial_computes_and_measures_through_the_window(tmp_path: Path) -> None:
-    """Every batch of training, validation and recovery passes the window, and the timing has it alone."""
-    pruning = Part(name="channel_pruning", settings=(("ratio", 0.5), ("round_to", 8), ("recovery_epochs", 1)))
-    plan = TrialPlan(
-        dataset=Part(name="toys:stripes"),
-        model=Part(name="toys:net", settings=(("width", 16),)),
-        training=TrainingPlan(epochs=1, batch_size=20),
-    )
-    engine = deploy_untrained(plan, tmp_path / "reference.onnx")
-    Watched.came.clear()
-    instruments = Instruments(window=Watched())
-    compressed = replace(plan, compression=(pruning,))
-    outcome = run_trial(compressed, tmp_path / "models" / "1", Reference(open=engine.open), instruments=instruments)
+def test_a_trial_computes_and_measures_through_the_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All batches, compression, export and evaluation pass the window; trainings begin outside; timing has it alone."""
+    engine = deploy_untrained(replace(PLAN, compression=()), tmp_path / "reference.onnx")
+    seen = watch(monkeypatch)
+    paired, instruments = Reference(open=engine.open), Instruments(window=Watched())
+    outcome = run_trial(PLAN, tmp_path / "models" / "1", paired, instruments=instruments)
     assert isinstance(outcome, Finished), outcome
+    assert seen == {"fit": {0}, "apply": {1}, "deploy": {1}, "logits": {1}, "measure_latency": {0}}
     assert Watched.came[-2:] == ["measuring", "measured"]
-    batches = Watched.came[:-2]
-    assert set(batches) == {"batch"}
-    assert len(batches) >= 2 * (80 // 20 + 1)  # two trainings of 80 inputs, each with a validation
+    stages = Watched.came[:-2]
+    assert set(stages) == {"pace"}
+    assert len(stages) >= 2 * (80 // 20 + 1)  # two trainings of 80 inputs, each with a validation
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("toys_importable")
+def test_check_and_the_last_evaluation_pass_the_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`check` exports and measures like a run; confirming and testing a model compute as its trial did."""
+    monkeypatch.setattr(quiet, "window_of_machine", Watched)
+    seen = watch(monkeypatch)
+    assert call("check", write(tmp_path)).exit_code == 0
+    assert seen["deploy"] == {1}
+    assert "measuring" in Watched.came
+    confirm(PLAN, 1, Watched())
+    engine = deploy_untrained(PLAN, tmp_path / "model.onnx", Watched())
+    trial_run.test_accuracy(PLAN, engine.path, Watched())
+    assert (seen["apply"], seen["deploy"], seen["logits"]) == ({1}, {1}, {1})

@@ -11,7 +11,7 @@ import torch
 from cli_calls import call, write
 from hypothesis import given
 from hypothesis import strategies as st
-from report_runs import finished, plan, realistic_run, record, run_of
+from report_runs import finished, objectives, plan, realistic_run, record, run_of
 from search_toy import budget, sit
 from torch import nn
 
@@ -21,19 +21,21 @@ from beats_search.records.objective import Constraint
 from beats_search.records.outcome import Finished, Interval, Latency
 from beats_search.records.part import Part
 from beats_search.records.plain import from_plain, to_plain
-from beats_search.records.run import RunRecord
+from beats_search.records.run import RunRecord, with_latency
 from beats_search.report.front import front_document
 from beats_search.report.page import write_page
 from beats_search.report.tables import front_rows
 from beats_search.report.timing import remarks, retiming_in_words
 from beats_search.runtimes.onnxruntime import OnnxRuntime
+from beats_search.search import study
+from beats_search.search.attempt import Attempted
 from beats_search.search.folder import model_file
 from beats_search.search.ledger import Ledger
 from beats_search.search.reading import read_run
 from beats_search.trial import retiming
 from beats_search.trial.retiming import retime, to_retime
 
-QUICK = Protocol(min_rounds=6, budget_s=0.0)
+QUICK = Protocol(budget_s=0.0)
 MANY = 99
 
 
@@ -158,6 +160,47 @@ def test_a_run_is_what_it_was_without_its_second_timing() -> None:
     assert retimed(run, {number: 1.3}).as_searched() == run
 
 
+def in_a_bad_minute(run: RunRecord, factor: float) -> RunRecord:
+    """Return a run whose reference was timed on a machine so many times as slow: all milliseconds are as many."""
+    bad = (with_latency(trial, outcome.latency.times(factor)) for trial, outcome in run.finished())
+    known = {"latency_ms": factor * 0.3}
+    corner = {**run.reference_point, "latency_ms": factor * run.reference_point["latency_ms"]}
+    return replace(run, trials=tuple(replace(trial, known=known) for trial in bad), reference_point=corner)
+
+
+def test_the_last_timing_of_the_reference_is_the_scale_of_all_latencies() -> None:
+    """After a bad minute at trial 0 latencies, limits and corner are in true milliseconds, and ratios as before."""
+    true = run_with(timed(0.99, 0.4), timed(0.95, 0.2), timed(0.97, 0.3), timed(0.90, 0.39))
+    true = replace(true, constraints=(Constraint(name="latency_ms", sign="<=", bound=0.35),))
+    slow = in_a_bad_minute(true, 2.0)
+    assert [trial.number for trial, _ in slow.feasible()] == []
+    finals = {trial.number: outcome.latency for trial, outcome in true.finished()[:2]}
+    mended = slow.timed_once_more(finals)
+    assert milliseconds(mended) == pytest.approx(milliseconds(in_a_bad_minute(true, 1.0)))
+    assert [outcome.latency.ratio for _, outcome in mended.finished()] == [
+        outcome.latency.ratio for _, outcome in true.finished()
+    ]
+    assert [trial.number for trial, _ in mended.feasible()] == [1, 2]
+    assert mended.first_latency.keys() == {0, 1}
+    assert milliseconds(mended.as_searched()) == pytest.approx(milliseconds(slow))
+
+
+def milliseconds(run: RunRecord) -> list[float]:
+    """Return all milliseconds of a run, those of the corner and of what was known before training among them."""
+    latencies = [outcome.latency for _, outcome in run.finished()]
+    ends = [end for latency in latencies for end in (latency.interval_ms.low, latency.interval_ms.high)]
+    known = [trial.known["latency_ms"] for trial in run.trials]
+    return [*(latency.median_ms for latency in latencies), *ends, *known, run.reference_point["latency_ms"]]
+
+
+def test_a_timing_without_the_reference_s_own_scales_nothing() -> None:
+    """In runs of before it was noted, only who was timed once more has another latency."""
+    run = run_with(timed(0.99, 0.4), timed(0.95, 0.2), timed(0.97, 0.3))
+    after = run.timed_once_more({1: timed(0.95, 0.1).latency})
+    assert [outcome.latency.median_ms for _, outcome in after.finished()] == [0.4, 0.1, 0.3]
+    assert after.reference_point == run.reference_point
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -205,6 +248,26 @@ def test_final_latencies_are_kept_in_the_study(tmp_path: Path) -> None:
         assert known == {trial.number: trial.outcome for trial in before.trials}
 
 
+def test_a_search_goes_on_in_the_milliseconds_that_it_knew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read after the last timing is on its scale; a trial is judged beside the latencies as they were told."""
+    path, judged = tmp_path / "study.db", list[RunRecord]()
+    sit(path, budget(3))
+    before = read_run(path)
+    (_, reference), (other, told), *_ = before.finished()
+    with Ledger.open(path) as ledger:
+        ledger.set_final_latencies({0: reference.latency.times(0.5)})
+    read = {trial.number: outcome.latency.median_ms for trial, outcome in read_run(path).finished()}
+    assert read[other.number] == pytest.approx(0.5 * told.latency.median_ms)
+
+    def attempt(run: Callable[[], RunRecord], *_: object, **__: object) -> Attempted:
+        judged.append(run())
+        return Attempted(outcome=told, known={})
+
+    monkeypatch.setattr(study, "attempt", attempt)
+    sit(path, budget(4))
+    assert [trial.outcome for trial in judged[0].trials] == [trial.outcome for trial in before.trials]
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
     """Return where three models are: a wide one as the reference, a narrow one, and the wide one again."""
@@ -226,14 +289,17 @@ def real_run() -> RunRecord:
 
 
 @pytest.mark.slow
-def test_files_are_timed_on_the_scale_of_the_search(files: Callable[[int], Path]) -> None:
-    """A file equal to the reference's gets about its latency; a smaller network's is faster."""
+def test_files_are_timed_on_the_scale_of_the_reference_beside_them(files: Callable[[int], Path]) -> None:
+    """A file equal to the reference's gets about its latency of the same rounds; a smaller network's is faster."""
     run = real_run()
     latencies = retime(run, run.trials[1:], files, QUICK)
-    assert latencies.keys() == {1, 2}
-    assert latencies[1].median_ms < 0.25
-    assert latencies[2].median_ms == pytest.approx(0.4, rel=0.5)
-    assert latencies[1].blocks == latencies[2].blocks
+    assert latencies.keys() == {0, 1, 2}
+    assert latencies[0].ratio == 1.0
+    assert latencies[0].median_ms == pytest.approx(latencies[0].raw_median_ms, rel=0.2)
+    assert latencies[0].interval_ms.low <= latencies[0].median_ms <= latencies[0].interval_ms.high
+    assert latencies[1].median_ms < 0.7 * latencies[0].median_ms
+    assert latencies[2].median_ms == pytest.approx(latencies[0].median_ms, rel=0.5)
+    assert {latency.blocks for latency in latencies.values()} == {latencies[0].blocks}
 
 
 def test_whoever_is_undecided_and_has_a_file_is_timed_once(files: Callable[[int], Path]) -> None:
@@ -242,6 +308,15 @@ def test_whoever_is_undecided_and_has_a_file_is_timed_once(files: Callable[[int]
     assert [trial.number for trial in to_retime(run, files)] == [1, 2]
     assert [trial.number for trial in to_retime(retimed(run, {1: 1.0}), files)] == [1, 2]
     assert to_retime(retimed(run, {1: 1.0, 2: 1.0}), files) == ()
+
+
+def test_where_latency_does_not_count_nothing_is_timed(files: Callable[[int], Path]) -> None:
+    """Models are timed once more for an objective or a limit on latency, and for nothing else."""
+    run = real_run()
+    others = replace(run, objectives=objectives("accuracy", "size_kb"))
+    assert to_retime(others, files) == ()
+    limited = replace(others, constraints=(Constraint(name="latency_ms", sign="<=", bound=0.3),))
+    assert to_retime(limited, files)
 
 
 def test_what_has_no_file_is_not_timed(files: Callable[[int], Path], tmp_path: Path) -> None:

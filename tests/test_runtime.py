@@ -113,6 +113,28 @@ def test_wide_linear_layers_in_blocks_weigh_less_and_decide_alike(
     assert small.executed_as == "mixed"  # the first and the last layer are narrow, and stay in float
 
 
+@pytest.mark.parametrize(
+    ("name", "settings", "faithful"),
+    [
+        ("onnxruntime", {}, True),
+        ("onnxruntime", {"linear_bits": 8}, False),
+        ("onnxruntime", {"linear_bits": 4}, False),
+        ("openvino", {}, True),
+        ("openvino", {"precision": "bf16"}, False),
+        ("torch_eager", {}, True),
+        ("torch_eager", {"precision": "bf16"}, False),
+        ("torch_compile", {}, True),
+        ("torch_compile", {"precision": "bf16"}, False),
+        ("torch_compile", {"precision": "fp16", "device": "cuda"}, False),
+    ],
+)
+def test_a_runtime_says_whether_it_computes_a_model_as_it_is(
+    name: str, settings: dict[str, Setting], *, faithful: bool
+) -> None:
+    """What stores or computes in fewer bits than the model has does not promise its logits."""
+    assert runtime(name, **settings).faithful == faithful
+
+
 @pytest.mark.parametrize(("bits", "precision"), [(8, "int8"), (4, "int4")])
 def test_where_all_layers_are_in_blocks_the_file_says_so(tmp_path: Path, bits: int, precision: str) -> None:
     """The precision is that of the weights when no heavy kernel is left in float."""

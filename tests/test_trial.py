@@ -5,20 +5,26 @@ import hashlib
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from types import SimpleNamespace
+from typing import Any, Literal, cast
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
+from report_runs import finished
 from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from toys import stripes
 
-from beats_search.records.errors import SearchEndedError, TrialError
-from beats_search.records.outcome import Failed, Finished, Stopped
+from beats_search.measuring import quality
+from beats_search.measuring.quiet import ALONE
+from beats_search.records.errors import ParityError, SearchEndedError, TrialError
+from beats_search.records.outcome import Failed, Finished, Latency, Stopped
 from beats_search.records.part import Part
 from beats_search.records.plan import AccumulationPlan, TrainingPlan, TrialPlan
+from beats_search.runtimes.onnxruntime import OnnxRuntime
+from beats_search.tensors.seams import Engine, Runtime
 from beats_search.trial import run as trial_run
 from beats_search.trial.probe import count_macs, deploy_untrained, probe
 from beats_search.trial.recipe import build_model, data_facts, load_data, recovery_plan, stage_seed
@@ -113,7 +119,7 @@ def test_test_split_is_measured_on_the_file(small: tuple[Finished, Path, TrialPl
     _, folder, plan = small
     test = stripes().test
     logits = onnxruntime.InferenceSession(folder / "model.onnx").run(None, {"input": test.inputs.numpy()})[0]
-    assert measure_test_accuracy(plan, folder / "model.onnx") == np.mean(logits.argmax(1) == test.labels.numpy())
+    assert measure_test_accuracy(plan, folder / "model.onnx", ALONE) == np.mean(logits.argmax(1) == test.labels.numpy())
 
 
 @pytest.mark.slow
@@ -167,6 +173,67 @@ def test_a_model_without_a_graph_fails_in_its_export(reference: Reference, tmp_p
     outcome = run_trial(plan, tmp_path / "1", reference)
     assert isinstance(outcome, Failed)
     assert outcome.stage == "export"
+
+
+@pytest.mark.parametrize("faithful", [False, True], ids=["as it is", "had it promised otherwise"])
+def test_rounding_that_was_asked_for_costs_accuracy(
+    reference: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, faithful: bool
+) -> None:
+    """A runtime that stores weights in 4 bits may decide unlike the model; only one that promises parity fails so."""
+    monkeypatch.setattr(quality, "_SAME_DECISIONS", 1.01)  # so that even 4 bits of this network are too few
+    wide = Part(name="mlp", settings=(("depth", 2), ("width", 256)))
+    runtime = Part(name="onnxruntime", settings=(("linear_bits", 4),))
+    plan = replace(PLAN, model=wide, runtime=runtime, training=TrainingPlan(epochs=1, batch_size=16))
+    if faithful:
+        monkeypatch.setattr(OnnxRuntime, "faithful", True)
+    outcome = run_trial(plan, tmp_path / "4", reference)
+    if faithful:
+        assert isinstance(outcome, Failed)
+        assert (outcome.stage, outcome.reason.partition(":")[0]) == ("export", "ParityError")
+        return
+    assert isinstance(outcome, Finished), outcome
+    data = load_data(plan.dataset).validation
+    logits = OnnxRuntime(linear_bits=4).load(tmp_path / "4" / "model.onnx").logits(data.inputs)
+    assert outcome.accuracy == float((logits.argmax(1) == data.labels).double().mean())
+
+
+def test_no_rounding_allows_logits_that_are_no_numbers() -> None:
+    """A file that computes NaN is no model, whatever was asked for."""
+    data = load_data(PLAN.dataset)
+    model = build_model(PLAN, data)
+    engine = SimpleNamespace(logits=lambda inputs: model(inputs) * torch.nan, executed_as="bf16")
+    rounding = cast("Runtime", SimpleNamespace(faithful=False))
+    with pytest.raises(ParityError, match="not finite"):
+        trial_run._check_file(rounding, model, cast("Engine", engine), data)
+
+
+@pytest.mark.parametrize(
+    ("faults", "median_ms", "taken"),
+    [
+        (({},), None, 0),
+        (({"drifted": True}, {}), None, 1),
+        (({"disturbed_blocks": 9}, {"drifted": True}), None, 0),
+        (({"disturbed_blocks": 9}, {"disturbed_blocks": 5}), None, 1),
+        (({"drifted": True},), 0.4, 0),
+    ],
+    ids=["steady", "drifted, then steady", "busy, then drifting", "busy, then less so", "not the scale"],
+)
+def test_what_becomes_the_scale_is_timed_again_in_a_bad_minute(
+    faults: tuple[dict[str, Any], ...], median_ms: float | None, taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trial 0 gets a second timing when its first one drifted or was disturbed, and the better one counts."""
+    timings = [replace(finished().latency, blocks=9, raw_median_ms=float(n), **each) for n, each in enumerate(faults)]
+    following, seeds = iter(timings), list[int]()
+
+    def timing(*_: object, seed: int, **__: object) -> Latency:
+        seeds.append(seed)
+        return next(following)
+
+    monkeypatch.setattr(trial_run, "measure_latency", timing)
+    engine = SimpleNamespace(open=lambda: lambda: None)
+    latency = trial_run._latency(PLAN, cast("Engine", engine), Reference(open=engine.open, median_ms=median_ms))
+    assert latency == timings[taken]
+    assert len(set(seeds)) == len(faults)
 
 
 def test_divergence_is_a_failure_of_training(reference: Reference, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from beats_search.records.errors import CommandError
 from beats_search.records.plan import TrialPlan
 
 if TYPE_CHECKING:
+    from beats_search.measuring.quiet import QuietWindow
     from beats_search.space.knobs import SearchSpace
     from beats_search.trial.probe import Probe
     from beats_search.trial.run import Reference
@@ -45,14 +46,15 @@ class CheckResult:
 
 def check(path: Path, changes: Sequence[str] = (), *, samples: int = 6) -> CheckResult:
     """Validate a space and probe the reference and some random plans of it; trains nothing."""
+    from beats_search.measuring.quiet import window_of_machine
     from beats_search.search.domain import domain_of
     from beats_search.search.sample import sample_plans
     from beats_search.space.draw import knob_in_words
 
-    space = read(path, changes)
+    space, window = read(path, changes), window_of_machine()
     domain = domain_of(space)
-    with first_look(space) as (reference, paired, _):
-        probed = _candidate(reference, paired)
+    with first_look(space, window) as (reference, paired, _):
+        probed = _candidate(reference, paired, window)
         if probed.probe is None:
             raise CommandError(f"{space.file}: the reference: {probed.problem}")
         return CheckResult(
@@ -60,15 +62,15 @@ def check(path: Path, changes: Sequence[str] = (), *, samples: int = 6) -> Check
             plans=domain.count,
             knobs=tuple((knob.path, knob_in_words(knob)) for knob in domain.knobs),
             reference=probed,
-            candidates=tuple(_candidate(plan, paired) for plan in sample_plans(domain, samples, space.seed)),
+            candidates=tuple(_candidate(plan, paired, window) for plan in sample_plans(domain, samples, space.seed)),
         )
 
 
-def _candidate(plan: TrialPlan, paired: "Reference") -> Candidate:
+def _candidate(plan: TrialPlan, paired: "Reference", window: "QuietWindow") -> Candidate:
     from beats_search.trial.probe import probe, trial_seconds
 
     try:
-        found = probe(plan, paired)
+        found = probe(plan, paired, window)
     except Exception as error:  # noqa: BLE001 - a candidate may be the user's code, which may raise anything
         return Candidate(plan=plan, probe=None, problem=first_line(error), seconds=0.0)
     return Candidate(plan=plan, probe=found, problem="", seconds=trial_seconds(plan, found))

@@ -11,13 +11,14 @@ from beats_search.records.plan import TrialPlan
 
 if TYPE_CHECKING:
     from beats_search.measuring.energy import EnergyCounters
+    from beats_search.measuring.quiet import QuietWindow
     from beats_search.space.knobs import SearchSpace
     from beats_search.trial.recipe import DataFacts
     from beats_search.trial.run import Reference
 
 
 @contextlib.contextmanager
-def first_look(space: "SearchSpace") -> "Iterator[tuple[TrialPlan, Reference, DataFacts]]":
+def first_look(space: "SearchSpace", window: "QuietWindow") -> "Iterator[tuple[TrialPlan, Reference, DataFacts]]":
     """Yield the reference's plan, its untrained file for all latencies to be paired with, and its data's facts.
 
     Raises CommandError when the data cannot be loaded, the reference cannot be built and exported, or a
@@ -34,7 +35,7 @@ def first_look(space: "SearchSpace") -> "Iterator[tuple[TrialPlan, Reference, Da
             reference = reference_plan(space, count_macs)
             data = data_facts(reference.dataset)
             check_device(reference)
-            engine = deploy_untrained(reference, Path(aside) / "reference")
+            engine = deploy_untrained(reference, Path(aside) / "reference", window)
         except BeatsError as error:
             raise CommandError(f"{space.file}: {error}") from error
         except (Exception, SystemExit) as error:  # data and models may be the user's code, which may raise anything

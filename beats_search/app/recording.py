@@ -15,6 +15,7 @@ from beats_search.records.run import RunRecord
 from beats_search.search.folder import check_same_run, model_file, study_file, tidy_folder
 
 if TYPE_CHECKING:
+    from beats_search.measuring.quiet import QuietWindow
     from beats_search.search.ledger import Ledger
     from beats_search.search.reading import RunFacts
     from beats_search.space.knobs import SearchSpace
@@ -111,7 +112,7 @@ def saving(ledger: "Ledger", folder: Path, watch: Watch) -> Notify:
     return note
 
 
-def conclude(ledger: "Ledger", folder: Path) -> RunRecord:
+def conclude(ledger: "Ledger", folder: Path, window: "QuietWindow") -> RunRecord:
     """Test the front on the split that no search has seen, write all results, and return the run."""
     from beats_search.pareto import front_of_run
     from beats_search.report.page import write_results
@@ -122,7 +123,7 @@ def conclude(ledger: "Ledger", folder: Path) -> RunRecord:
     for trial, _ in (*front_of_run(record), *record.finished()[:1]):
         model = model_file(folder, trial.number)
         if trial.number not in known and model.exists():
-            known[trial.number] = test_accuracy(trial.plan, model)
+            known[trial.number] = test_accuracy(trial.plan, model, window)
     ledger.set_test_accuracy(known)
     record = ledger.run_record()
     write_results(record, folder)

@@ -47,19 +47,19 @@ def run(request: RunRequest, watch: Watch = lambda _event, _record: None) -> Run
 
     Raises a BeatsError; after NothingFinishedError and SearchEndedError, what had finished is reported.
     """
-    from beats_search.measuring.quiet import QuietWindow
+    from beats_search.measuring.quiet import window_of_machine
     from beats_search.search.study import Ending, search
     from beats_search.trial.run import Instruments
 
-    space = read(request.space, request.changes)
+    space, window = read(request.space, request.changes), window_of_machine()
     folder = request.out or Path("reports") / space.name
     check_folder(folder, fresh=request.fresh)
-    with first_look(space) as (reference, paired, data):
+    with first_look(space, window) as (reference, paired, data):
         if request.fresh:
             clear_folder(folder)
         ledger, carried = open_ledger(space, folder, reference, data)
         with ledger:
-            tools = Instruments(window=QuietWindow(folder=folder), counters=counters(space), store=store_of(space))
+            tools = Instruments(window=window, counters=counters(space), store=store_of(space))
             problem = problem_of(space, ledger, folder, paired, data, tools)
             notify = saving(ledger, folder, watch)
             if carried is not None:
@@ -70,11 +70,11 @@ def run(request: RunRequest, watch: Watch = lambda _event, _record: None) -> Run
                     ending = Ending.INTERRUPTED
             except (NothingFinishedError, SearchEndedError) as error:
                 with contextlib.suppress(BeatsError, OSError):
-                    conclude(ledger, folder)
+                    conclude(ledger, folder, window)
                 if not ledger.run_record().finished():
                     raise NothingFinishedError(str(error)) from error
                 raise
-            record = conclude(ledger, folder)
+            record = conclude(ledger, folder, window)
     return RunResult(folder=folder, record=record, ending=ending.value, interrupted=ending is Ending.INTERRUPTED)
 
 

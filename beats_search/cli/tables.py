@@ -9,7 +9,7 @@ from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
 
-from beats_search.report.measures import duration
+from beats_search.report.measures import MEASURES, duration, measured
 
 if TYPE_CHECKING:
     from beats_search.app import Candidate, CheckResult, RunResult
@@ -31,7 +31,8 @@ class Terminal(Console):
 
 def front_table(rows: Sequence["FrontRow"]) -> Table:
     """Return the values of a front's members as a table."""
-    table = _table("trial", "accuracy", "test", "latency ms", "faster", "size kB")
+    others = [MEASURES[name].word for name, _ in rows[0].others] if rows else []
+    table = _table("trial", "accuracy", "test", "latency ms", "faster", "size kB", *others)
     table.add_column("runs as", no_wrap=True)
     anew = any(row.again for row in rows)
     if anew:
@@ -46,6 +47,7 @@ def front_table(rows: Sequence["FrontRow"]) -> Table:
             f"{row.latency_ms:.4f} ±{_half_width(row):.0%}",
             "–" if row.speedup is None else f"{row.speedup:.1f}×",
             f"{row.size_kb:.1f}",
+            *(measured(name, value) for name, value in row.others),
             row.executed_as,
             *([row.again] if anew else []),
             *([", ".join(map(str, row.ties))] if row.ties else []),
@@ -157,11 +159,14 @@ def _plans(plans: Sequence[tuple[str, str]]) -> Table:
 def _candidates(result: "CheckResult") -> Group:
     from beats_search.report.words import plan_in_words
 
-    table = _table("plan", "latency ms", "faster", "size kB", "a trial")
+    goals, limits = result.space.objectives, result.space.constraints
+    works = "macs" in [*(goal.name for goal in goals), *(limit.name for limit in limits)]
+    table = _table("plan", "latency ms", "faster", "size kB", "a trial", *([MEASURES["macs"].word] if works else []))
     names = ["ref", *(str(number) for number, _ in enumerate(result.candidates, start=1))]
     candidates = (result.reference, *result.candidates)
     for name, candidate in zip(names, candidates, strict=True):
-        table.add_row(name, *_candidate_cells(candidate))
+        work = measured("macs", candidate.probe.footprint.macs) if candidate.probe else "–"
+        table.add_row(name, *_candidate_cells(candidate), *([work] if works else []))
     problems = [f": {candidate.problem}" if candidate.problem else "" for candidate in candidates]
     words = [plan_in_words(candidate.plan) + problem for candidate, problem in zip(candidates, problems, strict=True)]
     return Group(table, _plans(list(zip(names, words, strict=True))))

@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
+from beats_search.measuring.noise import Centre, centre_of
 from beats_search.records.errors import CommandError
 
 _POWERCAP: Final = Path("/sys/class/powercap")
 _WARMUP_CALLS: Final = 3
 _UJ_PER_MJ: Final = 1000
+_STRETCH_S: Final = 0.05  # the counters of most processors move every millisecond
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,16 +65,34 @@ def measure_energy(
     *,
     seconds: float = 0.5,
     clock: Callable[[], float] = time.perf_counter,
-) -> float:
-    """Return the millijoules that one call costs the processor, idle power included, over `seconds` of calls."""
+) -> Centre:
+    """Return the millijoules that one call costs the processor, idle power included, over `seconds` of calls.
+
+    The interval is that of stretches of 50 ms or at least one call, and holds what differed between them
+    only: neither other sessions, nor what the counters themselves are off by. A call as long as all
+    of them gives a value without an interval.
+    """
     call = open_session()
     for _ in range(_WARMUP_CALLS):
         call()
-    calls, before, end = 0, counters.read(), clock() + seconds
-    while calls == 0 or clock() < end:
+    began, spent, calls = clock(), list[float](), list[int]()
+    while not spent or clock() < began + seconds:
+        energy, count = _stretch(call, counters, clock, min(_STRETCH_S, seconds))
+        spent.append(energy)
+        calls.append(count)
+    costs, value = centre_of(np.divide(spent, calls)), sum(spent) / sum(calls)
+    return Centre(value=value, low=min(value, costs.low), high=max(value, costs.high))
+
+
+def _stretch(
+    call: Callable[[], object], counters: EnergyCounters, clock: Callable[[], float], seconds: float
+) -> tuple[float, int]:
+    """Return the millijoules of a stretch of calls, at least one, and how many they were."""
+    count, before, end = 0, counters.read(), clock() + seconds
+    while count == 0 or clock() < end:
         call()
-        calls += 1
-    return counters.spent_mj(before, counters.read()) / calls
+        count += 1
+    return counters.spent_mj(before, counters.read()), count
 
 
 def _counts(domain: Path) -> bool:

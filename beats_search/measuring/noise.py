@@ -9,7 +9,7 @@ intervals 1.1-1.5 times as wide.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -33,6 +33,11 @@ class Centre:
     def half_width(self) -> float:
         """Half of the interval."""
         return (self.high - self.low) / 2
+
+    def beside(self, unseen: float) -> "Centre":
+        """Return it with an interval that also holds what these numbers cannot show, `unseen` to either side."""
+        below, above = self.value - self.low, self.high - self.value
+        return replace(self, low=self.value - math.hypot(below, unseen), high=self.value + math.hypot(above, unseen))
 
 
 def centre_of(differences: NDArray[np.float64]) -> Centre:

@@ -26,14 +26,19 @@ def accuracy_interval(share: float, count: int) -> Interval:
     return Interval(low=max(0.0, min(low, share)), high=min(1.0, max(high, share)))  # at 0 and 1 the ends are rounded
 
 
+def check_finite(logits: Tensor) -> None:
+    """Raise ParityError when a file's logits are not numbers to decide by."""
+    if not bool(logits.isfinite().all()):
+        raise ParityError("the exported file computes logits that are not finite")
+
+
 def check_parity(exported: Tensor, expected: Tensor, *, exact: bool) -> None:
     """Raise ParityError when a file's logits (n, classes) are not those of the model behind it.
 
     `exact` files compute in float and may differ in the last digits only; integer kernels round on
     their own, so there the decisions are compared.
     """
-    if not bool(exported.isfinite().all()):
-        raise ParityError("the exported file computes logits that are not finite")
+    check_finite(exported)
     if exact:
         scale = max(1.0, float(expected.abs().max()))
         difference = float((exported - expected).abs().max())

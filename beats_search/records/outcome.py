@@ -5,7 +5,7 @@ Accuracies and shares are 0…1, times are in the unit that the name says, inter
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias
 
 from beats_search.records.plain import Plain, from_tagged
@@ -67,7 +67,8 @@ class Latency:
     reference, so that all trials of a run are on one scale. `raw_median_ms` is the candidate's own
     median. `settled` is False when the time budget was spent before the interval was narrow enough.
     `blocks` counts those of the candidate, and the reference has as many; in `disturbed_blocks` of both
-    the process had to wait for the processor. `drifted` says that the reference's time had a trend.
+    the process had to wait for the processor, or others kept the machine busy. `drifted` says that the
+    reference's time had a trend.
     """
 
     median_ms: float
@@ -86,6 +87,16 @@ class Latency:
         """Whether more than a tenth of all blocks were disturbed."""
         return self.disturbed_blocks > _OFTEN * 2 * self.blocks
 
+    @property
+    def steady(self) -> bool:
+        """Whether the machine neither drifted nor was busy with something else."""
+        return not self.drifted and not self.disturbed
+
+    def times(self, factor: float) -> "Latency":
+        """Return it with the reference so many times as slow: ratio and raw median stay as they were measured."""
+        ends = Interval(low=factor * self.interval_ms.low, high=factor * self.interval_ms.high)
+        return replace(self, median_ms=factor * self.median_ms, interval_ms=ends)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Footprint:
@@ -102,7 +113,8 @@ class Finished:
 
     `stage_seconds` are those that were spent now; `reused_seconds` are those that work of earlier
     trials had taken, by stage, where this one went on from it.
-    `energy_mj` is the processor's energy for one call; None where it does not count and was not measured.
+    `energy_mj` is the processor's energy for one call, with the interval that its scatter gives; None
+    where it does not count and was not measured.
     """
 
     accuracy: float
@@ -115,6 +127,7 @@ class Finished:
     stage_seconds: Mapping[str, float]
     model_file: str = "model.onnx"
     energy_mj: float | None = None
+    energy_interval_mj: Interval | None = None
     reused_seconds: Mapping[str, float] = field(default_factory=dict)
 
     def value(self, objective: str) -> float:
@@ -130,8 +143,12 @@ class Finished:
     def interval(self, objective: str) -> Interval:
         """Return the 95 % interval of an objective; a counted value is its own interval."""
         value = self.value(objective)
-        measured = {"accuracy": self.accuracy_interval, "latency_ms": self.latency.interval_ms}
-        return measured.get(objective, Interval(low=value, high=value))
+        measured = {
+            "accuracy": self.accuracy_interval,
+            "latency_ms": self.latency.interval_ms,
+            "energy_mj": self.energy_interval_mj,
+        }
+        return measured.get(objective) or Interval(low=value, high=value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

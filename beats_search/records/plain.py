@@ -2,13 +2,14 @@
 
 A part becomes the mapping that a user would write, `{"name": "resnet", "width": 32}`. A number that
 is not finite becomes null, and null read as a number is NaN. Every member of a union of records
-carries its class name under `"is"`.
+carries its class name under `"is"`; an optional record is null or itself.
 """
 
 import collections.abc
 import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from types import UnionType
 from typing import Any, TypeAlias, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from beats_search.records.part import Part
@@ -62,6 +63,9 @@ def _read(kind: Any, data: Plain) -> Any:  # noqa: ANN401 - kinds are type hints
         return _read_part(data)
     if is_dataclass(kind):
         return _read_record(cast("type", kind), data)
+    optional = [each for each in get_args(kind) if is_dataclass(each)] if origin is UnionType else []
+    if optional and data is not None:
+        return _read(optional[0], data)
     if origin is tuple:
         return _read_tuple(get_args(kind), data)
     if origin is collections.abc.Mapping:

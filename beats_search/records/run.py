@@ -53,7 +53,8 @@ class RunRecord:
     units; `test_accuracy` is known for the front and the reference only, by trial number.
     `duplicates` counts proposals that repeated a known plan and were answered from it.
     `first_latency` is what the search had measured of the trials that were timed once more at its end,
-    by number; the latency in their outcomes is the one of that second timing.
+    by number; the latency in their outcomes is the one of that second timing. The reference is among
+    them, and all latencies in milliseconds are on the scale of its second timing.
     `confirmed` holds what members of the front reached with other seeds, by number.
     """
 
@@ -78,10 +79,20 @@ class RunRecord:
         """Search time spent so far."""
         return max((trial.began_s + trial.seconds for trial in self.trials), default=0.0)
 
+    @property
+    def counting(self) -> tuple[str, ...]:
+        """The names of all values that are an objective or limited, each once."""
+        objectives, limits = (each.name for each in self.objectives), (each.name for each in self.constraints)
+        return tuple(dict.fromkeys([*objectives, *limits]))
+
+    def timed_once_more(self, latencies: Mapping[int, Latency]) -> "RunRecord":
+        """Return the run with final latencies by number, and all others on the scale of the reference's."""
+        first = {trial.number: outcome.latency for trial, outcome in self.finished() if trial.number in latencies}
+        return replace(self._on_scale_of(latencies), first_latency=first)
+
     def as_searched(self) -> "RunRecord":
-        """Return the run with the latencies that the search knew."""
-        trials = tuple(with_latency(trial, self.first_latency.get(trial.number)) for trial in self.trials)
-        return replace(self, trials=trials, first_latency={})
+        """Return the run with the latencies that the search knew, but for the last digit."""
+        return replace(self._on_scale_of(self.first_latency), first_latency={})
 
     def feasible(self) -> tuple[tuple[TrialRecord, Finished], ...]:
         """Return the finished trials that keep all limits."""
@@ -91,9 +102,28 @@ class RunRecord:
         """Return the finished trials, each with its outcome, in the order of their numbers."""
         return tuple((trial, trial.outcome) for trial in self.trials if isinstance(trial.outcome, Finished))
 
+    def _on_scale_of(self, latencies: Mapping[int, Latency]) -> "RunRecord":
+        """Return the run with other latencies by number; where the reference's is among them, it scales the rest."""
+        known = {trial.number: outcome.latency for trial, outcome in self.finished()}
+        both = REFERENCE in known and REFERENCE in latencies
+        factor = latencies[REFERENCE].median_ms / known[REFERENCE].median_ms if both else 1.0
+        corner = self.reference_point
+        return replace(
+            self,
+            trials=tuple(with_latency(_slower(trial, factor), latencies.get(trial.number)) for trial in self.trials),
+            reference_point={name: corner[name] * (factor if name == "latency_ms" else 1.0) for name in corner},
+        )
+
 
 def with_latency(trial: TrialRecord, latency: Latency | None) -> TrialRecord:
     """Return a trial with another latency; as it is without one, or when it has not finished."""
     if latency is None or not isinstance(trial.outcome, Finished):
         return trial
     return replace(trial, outcome=replace(trial.outcome, latency=latency))
+
+
+def _slower(trial: TrialRecord, factor: float) -> TrialRecord:
+    """Return a trial as if its milliseconds had been so many times as long."""
+    known = {name: value * (factor if name == "latency_ms" else 1.0) for name, value in trial.known.items()}
+    slower = trial.outcome.latency.times(factor) if isinstance(trial.outcome, Finished) else None
+    return replace(with_latency(trial, slower), known=known)

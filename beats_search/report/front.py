@@ -47,7 +47,8 @@ def model_folder(number: int) -> str:
 
 
 def _member(run: RunRecord, trial: TrialRecord, outcome: Finished) -> dict[str, Plain]:
-    intervals = {name: outcome.interval(name) for name in _MEASURED}
+    measured = _MEASURED if outcome.energy_interval_mj is None else (*_MEASURED, "energy_mj")
+    intervals = {name: outcome.interval(name) for name in measured}
     return {
         "trial": trial.number,
         "values": {name: to_plain(outcome.value(name)) for name in _values(outcome)},

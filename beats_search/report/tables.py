@@ -37,6 +37,9 @@ _COLUMNS: Final = (
     "skipped",
     "seconds",
 )
+_EVERYWHERE: Final = frozenset({"accuracy", "latency_ms", "size_kb"})
+"""What every table of a front shows, whatever counts."""
+
 _FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -44,6 +47,7 @@ _FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
 class FrontRow:
     """A member of the front as a person reads it; `speedup` is latency of the reference / its own.
 
+    `others` are the values that count in the run, by name, and that not every run has a column for.
     `ties` are its neighbours whose latencies cannot be told from its own; `again` says what it reached
     when it was trained anew with other seeds, empty where it was not.
     """
@@ -59,6 +63,7 @@ class FrontRow:
     executed_as: str
     plan: str
     test_accuracy: float | None
+    others: tuple[tuple[str, float], ...] = ()
     ties: tuple[int, ...] = ()
     again: str = ""
 
@@ -110,8 +115,13 @@ def _front_row(run: RunRecord, trial: TrialRecord, outcome: Finished) -> FrontRo
         executed_as=outcome.executed_as,
         plan=plan_in_words(trial.plan),
         test_accuracy=run.test_accuracy.get(trial.number),
+        others=_others(run, outcome),
         again=_again(run, trial),
     )
+
+
+def _others(run: RunRecord, outcome: Finished) -> tuple[tuple[str, float], ...]:
+    return tuple((name, outcome.value(name)) for name in run.counting if name not in _EVERYWHERE)
 
 
 def _again(run: RunRecord, trial: TrialRecord) -> str:

@@ -58,6 +58,11 @@ class OnnxRuntime:
         """Refuse a call of nothing, or by nobody."""
         check_call(threads=self.threads, batch_size=self.batch_size)
 
+    @property
+    def faithful(self) -> bool:
+        """Whether a model stays as it is: weights that are stored in fewer bits are others."""
+        return self.linear_bits == _AS_EXPORTED
+
     def deploy(self, model: nn.Module, example: Tensor, path: Path) -> "OnnxRuntimeEngine":
         """Export the model to `path` and load it."""
         export_onnx(model, example, path)

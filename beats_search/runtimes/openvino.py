@@ -44,6 +44,11 @@ class OpenVino:
         """Refuse a call of nothing, or by nobody."""
         check_call(threads=self.threads, batch_size=self.batch_size)
 
+    @property
+    def faithful(self) -> bool:
+        """Whether a model stays as it is: in a lower precision it rounds otherwise."""
+        return self.precision == "fp32"
+
     def deploy(self, model: nn.Module, example: Tensor, path: Path) -> "OpenVinoEngine":
         """Export the model to `path` and load it; ValueError when the processor has no such precision."""
         _check_precision(self.precision)

@@ -51,6 +51,11 @@ class TorchCompile:
         if self.cuda_graphs and self.device == "cpu":
             raise ValueError("cuda_graphs needs device: cuda or auto, got cpu")
 
+    @property
+    def faithful(self) -> bool:
+        """Whether a model stays as it is: in a lower precision it rounds otherwise."""
+        return self.precision == "fp32"
+
     def deploy(self, model: nn.Module, example: Tensor, path: Path) -> TorchEngine:
         """Compile the model into `path` and load it.
 

@@ -36,6 +36,11 @@ class TorchEager:
         check_call(threads=self.threads, batch_size=self.batch_size)
         check_precision(self.precision, self.device)
 
+    @property
+    def faithful(self) -> bool:
+        """Whether a model stays as it is: in a lower precision it rounds otherwise."""
+        return self.precision == "fp32"
+
     def deploy(self, model: nn.Module, example: Tensor, path: Path) -> TorchEngine:
         """Export the model to `path` and load it; ValueError when its device is not on this machine."""
         check_precision(self.precision, find_device(self.device).type)

@@ -113,7 +113,10 @@ class Ledger:
             self._study.set_user_attr("test_accuracy", {str(number): share for number, share in shares.items()})
 
     def set_final_latencies(self, latencies: Mapping[int, Latency]) -> None:
-        """Note the latencies of the trials that were timed once more, by number, in place of all noted before."""
+        """Note the latencies of the trials that were timed once more, by number, in place of all noted before.
+
+        That of the reference sets the scale on which all are read from now on; the search keeps its own.
+        """
         plain = {str(number): to_plain(latency) for number, latency in latencies.items()}
         with kept(self.path):
             self._study.set_user_attr("final_latency", plain)

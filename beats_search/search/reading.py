@@ -13,10 +13,10 @@ from optuna.storages import RDBStorage
 from beats_search.records.column import Column
 from beats_search.records.errors import CommandError
 from beats_search.records.objective import Constraint, Objective
-from beats_search.records.outcome import Finished, Latency
+from beats_search.records.outcome import Latency
 from beats_search.records.plain import from_plain
 from beats_search.records.plan import TrialPlan
-from beats_search.records.run import Confirmation, RunRecord, with_latency
+from beats_search.records.run import Confirmation, RunRecord
 from beats_search.search.account import Account, read_account
 from beats_search.search.storage import closing_storage, open_storage
 
@@ -107,18 +107,17 @@ def read_study(path: Path, storage: RDBStorage) -> tuple[Study, RunFacts, Accoun
 def run_record(study: Study, facts: RunFacts, account: Account) -> RunRecord:
     """Return the run as it stands, with the final latencies of the trials that were timed once more."""
     attributes = study.user_attrs
-    trials = [account.records[number] for number in sorted(account.records)]
     final = {
         int(number): from_plain(Latency, latency) for number, latency in attributes.get("final_latency", {}).items()
     }
-    return RunRecord(
+    searched = RunRecord(
         name=facts.name,
         sampler=attributes.get("sampler", ""),
         seed=facts.seed,
         objectives=facts.objectives,
         constraints=facts.constraints,
         reference_point=attributes.get("reference_point", {}),
-        trials=tuple(with_latency(trial, final.get(trial.number)) for trial in trials),
+        trials=tuple(account.records[number] for number in sorted(account.records)),
         duplicates=account.duplicates,
         environment=facts.environment,
         classes=facts.classes,
@@ -128,9 +127,5 @@ def run_record(study: Study, facts: RunFacts, account: Account) -> RunRecord:
         confirmed={
             int(number): from_plain(Confirmation, told) for number, told in attributes.get("confirmed", {}).items()
         },
-        first_latency={
-            trial.number: trial.outcome.latency
-            for trial in trials
-            if trial.number in final and isinstance(trial.outcome, Finished)
-        },
     )
+    return searched.timed_once_more(final)

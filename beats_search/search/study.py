@@ -208,7 +208,12 @@ def _run(sitting: _Sitting, trial: Trial, plan: TrialPlan) -> TrialRecord:
     sitting.notify(Began(number=trial.number, plan=plan))
     began_s, problem, ledger = sitting.elapsed(), sitting.problem, sitting.ledger
     attempted = attempt(
-        ledger.run_record, trial.number, plan, problem.run_trial, known=problem.known, stopping=problem.stopping
+        lambda: ledger.run_record().as_searched(),
+        trial.number,
+        plan,
+        problem.run_trial,
+        known=problem.known,
+        stopping=problem.stopping,
     )
     ledger.foresee(trial, attempted)
     outcome = _sound(attempted.outcome, ledger.facts)

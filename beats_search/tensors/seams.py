@@ -103,6 +103,10 @@ class Runtime(Protocol):
     suffix: ClassVar[str]
     """How the name of its files ends: .onnx or .pt2."""
 
+    @property
+    def faithful(self) -> bool:
+        """Whether its settings promise to compute a model as it is; if they round it, that costs accuracy at most."""
+
     def deploy(self, model: nn.Module, example: Tensor, path: Path) -> Engine:
         """Export the model to `path` and load it. `example` is one input with its batch dimension."""
 

@@ -25,8 +25,8 @@ def confirm(plan: TrialPlan, seed: int, window: QuietWindow = ALONE) -> float:
     trained = fit(
         build_model(again, data), data, again.training, seed=stage_seed(again, "training"), pace=window.pace
     ).model
-    compressed = compress(trained, again, data, recovery(again, data, window.pace))
-    with tempfile.TemporaryDirectory() as folder:
+    compressed = compress(trained, again, data, recovery(again, data, window.pace), window)
+    with tempfile.TemporaryDirectory() as folder, window.pace():
         runtime = runtime_of(again)
         engine = runtime.deploy(compressed, example_of(data), Path(folder) / f"model{runtime.suffix}")
         return accuracy(engine.logits(to_float(data.validation.inputs)), data.validation.labels)

@@ -74,7 +74,7 @@ _PROBES: Final = Probes()
 def probe(plan: TrialPlan, reference: Reference, window: QuietWindow = ALONE, probes: Probes = _PROBES) -> Probe:
     """Build and compress the untrained candidate; export and measure it unless its like has been measured.
 
-    It is timed when `window` allows it. The seconds of an epoch are extrapolated from a few batches
+    It is exported and timed when `window` allows it. The seconds of an epoch are extrapolated from a few batches
     on a copy that is thrown away.
     """
     data = load_data(plan.dataset)
@@ -119,12 +119,13 @@ def trial_seconds(plan: TrialPlan, found: Probe) -> float:
     return (plan.training.epochs + recovery) * found.epoch_seconds + found.measuring_seconds
 
 
-def deploy_untrained(plan: TrialPlan, path: Path) -> Engine:
+def deploy_untrained(plan: TrialPlan, path: Path, window: QuietWindow = ALONE) -> Engine:
     """Export the untrained model of a plan to `path`, with the ending of its runtime: as fast as the trained one."""
     data = load_data(plan.dataset)
-    compressed = _compressed(_as_if_trained(build_model(plan, data)), plan, data)
+    compressed = _compressed(_as_if_trained(build_model(plan, data)), plan, data, window)
     runtime = runtime_of(plan)
-    return runtime.deploy(compressed, example_of(data), path.with_suffix(runtime.suffix))
+    with window.pace():
+        return runtime.deploy(compressed, example_of(data), path.with_suffix(runtime.suffix))
 
 
 def check_device(plan: TrialPlan) -> None:
@@ -140,7 +141,7 @@ def count_macs(plan: TrialPlan) -> int:
 
 def _file(model: nn.Module, plan: TrialPlan, reference: Reference, window: QuietWindow, probes: Probes) -> ProbedFile:
     data = load_data(plan.dataset)
-    compressed = _compressed(_as_if_trained(model), plan, data)
+    compressed = _compressed(_as_if_trained(model), plan, data, window)
     return probes.files.found(
         _file_key(compressed, plan, data, reference), lambda: _measured(compressed, plan, reference, window)
     )
@@ -156,9 +157,9 @@ def _as_if_trained(model: nn.Module) -> nn.Module:
     return uneven
 
 
-def _compressed(model: nn.Module, plan: TrialPlan, data: DataBundle) -> nn.Module:
+def _compressed(model: nn.Module, plan: TrialPlan, data: DataBundle, window: QuietWindow = ALONE) -> nn.Module:
     few = replace(data, train=data.train.first(_CALIBRATION_IMAGES))
-    return compress(model, plan, few, _untrained)
+    return compress(model, plan, few, _untrained, window)
 
 
 def _untrained(model: nn.Module, *_: object, **__: object) -> nn.Module:
@@ -177,7 +178,8 @@ def _measured(compressed: nn.Module, plan: TrialPlan, reference: Reference, wind
     example, runtime = example_of(load_data(plan.dataset)), runtime_of(plan)
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        engine = runtime.deploy(compressed, example, Path(folder) / f"probe{runtime.suffix}")
+        with window.pace():
+            engine = runtime.deploy(compressed, example, Path(folder) / f"probe{runtime.suffix}")
         with window.measuring():
             latency = measure_latency(
                 engine.open,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from beats_search import plugins
+from beats_search.measuring.quiet import ALONE, QuietWindow
 from beats_search.records.column import Column
 from beats_search.records.errors import TrialError
 from beats_search.records.part import Part
@@ -75,18 +76,32 @@ def _run_normalized(plan: TrialPlan, data: DataBundle, network: nn.Module) -> nn
         raise TrialError(f"model {plan.model.name!r} cannot run with batch_norm: {choice}: {error}") from error
 
 
-def compress(model: nn.Module, plan: TrialPlan, data: DataBundle, fine_tune: FineTune) -> nn.Module:
+def compress(
+    model: nn.Module, plan: TrialPlan, data: DataBundle, fine_tune: FineTune, window: QuietWindow = ALONE
+) -> nn.Module:
     """Return the model after every technique of the plan, in their order."""
     for index in range(len(plan.compression)):
-        model = apply_technique(model, plan, index, data, fine_tune)
+        model = apply_technique(model, plan, index, data, fine_tune, window)
     return model.eval()
 
 
-def apply_technique(model: nn.Module, plan: TrialPlan, index: int, data: DataBundle, fine_tune: FineTune) -> nn.Module:
-    """Return the model after one technique of the plan, the `index`-th from 0."""
+def apply_technique(
+    model: nn.Module, plan: TrialPlan, index: int, data: DataBundle, fine_tune: FineTune, window: QuietWindow = ALONE
+) -> nn.Module:
+    """Return the model after one technique of the plan, the `index`-th from 0.
+
+    It computes when the window allows it; training again, which waits for its own batches and for
+    others who train the like, is left to `fine_tune`.
+    """
     technique: Technique = plugins.make("compression", plan.compression[index])
     seed = stage_seed(plan, f"compression {index}")
-    return technique.apply(model, Bench(data=data, fine_tune=fine_tune, seed=seed))
+
+    def aside(model: nn.Module, epochs: int, /, *, distillation: Distillation | None = None) -> nn.Module:
+        with window.pausing():
+            return fine_tune(model, epochs, distillation=distillation)
+
+    with window.pace():
+        return technique.apply(model, Bench(data=data, fine_tune=aside, seed=seed))
 
 
 def recovery(plan: TrialPlan, data: DataBundle, pace: Pace = nullcontext) -> FineTune:

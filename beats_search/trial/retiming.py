@@ -1,14 +1,16 @@
 """Retiming: a run whose search has ended in, the latencies of all that may be on its front out, side by side.
 
 A search times each trial in its own minute. At its end, whatever noise may have put on the front or
-kept off it is timed once more, in the same rounds, beside the exported file of the reference.
+kept off it is timed once more, in the same rounds, beside the exported file of the reference. The
+reference's own median over these rounds becomes the scale of all latencies of the run, so that one bad
+minute at its beginning does not stay in its milliseconds.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from beats_search.measuring.latency import OpenSession, Protocol, measure_together
+from beats_search.measuring.latency import OpenSession, Protocol, measure_with_reference
 from beats_search.pareto import undecided_of_run
 from beats_search.records.outcome import Latency
 from beats_search.records.run import REFERENCE, RunRecord, TrialRecord
@@ -23,9 +25,9 @@ ModelOf = Callable[[int], Path]
 def to_retime(run: RunRecord, model_of: ModelOf) -> tuple[TrialRecord, ...]:
     """Return the trials that are to be timed once more, beside the reference: the front and its near misses.
 
-    None where all of them have been already, or where the reference's model is gone.
+    None where all of them have been already, where latency does not count, or where the reference's model is gone.
     """
-    if not model_of(REFERENCE).exists():
+    if "latency_ms" not in run.counting or not model_of(REFERENCE).exists():
         return ()
     undecided = undecided_of_run(run.as_searched(), _MOST)
     chosen = tuple(trial for trial in undecided if trial.number != REFERENCE and model_of(trial.number).exists())
@@ -35,19 +37,18 @@ def to_retime(run: RunRecord, model_of: ModelOf) -> tuple[TrialRecord, ...]:
 def retime(
     run: RunRecord, trials: Sequence[TrialRecord], model_of: ModelOf, protocol: Protocol | None = None
 ) -> Mapping[int, Latency]:
-    """Return the latencies of trials of a run by number, timed in the same rounds as its reference.
+    """Return the latencies of the reference and of trials of a run by number, timed in the same rounds.
 
-    They are on the scale of the latency that the search found for the reference, which keeps it.
+    They are on the scale of what the reference took in these rounds.
     """
-    ((reference, outcome),) = (pair for pair in run.finished() if pair[0].number == REFERENCE)
-    latencies = measure_together(
+    ((reference, _),) = (pair for pair in run.finished() if pair[0].number == REFERENCE)
+    latencies = measure_with_reference(
         [_sessions(trial, model_of) for trial in trials],
         _sessions(reference, model_of),
-        reference_median_ms=outcome.latency.median_ms,
         seed=stage_seed(reference.plan, "retiming"),
         protocol=protocol,
     )
-    return {trial.number: latency for trial, latency in zip(trials, latencies, strict=True)}
+    return {trial.number: latency for trial, latency in zip((reference, *trials), latencies, strict=True)}
 
 
 def _sessions(trial: TrialRecord, model_of: ModelOf) -> OpenSession:

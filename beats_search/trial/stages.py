@@ -15,6 +15,7 @@ from typing import Any, final
 import torch
 from torch import nn
 
+from beats_search.measuring.quiet import ALONE, QuietWindow
 from beats_search.records.plan import TrialPlan
 from beats_search.tensors.data import DataBundle
 from beats_search.tensors.seams import Distillation, FineTune
@@ -65,12 +66,12 @@ class StageTree:
             prefixes.close()
         self._reused("training", prefixes.reused_seconds)
 
-    def compressed(self, model: nn.Module, train: FineTune) -> nn.Module:
+    def compressed(self, model: nn.Module, train: FineTune, window: QuietWindow = ALONE) -> nn.Module:
         """Return the trained model after every technique of the plan; `train` is asked for what is not stored."""
         for index in range(len(self._plan.compression)):
             calls: list[int] = []
             fine_tune = self._fine_tune(index, train, calls)
-            model = apply_technique(model, self._plan, index, self._data, fine_tune)
+            model = apply_technique(model, self._plan, index, self._data, fine_tune, window)
             self._note(index, calls)
         return model.eval()
 

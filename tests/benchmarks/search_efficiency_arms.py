@@ -22,6 +22,7 @@ from beats_search.app.first_look import first_look
 from beats_search.app.problem import STORE
 from beats_search.app.running import RunRequest, run
 from beats_search.app.spaces import read
+from beats_search.measuring.quiet import window_of_machine
 from beats_search.records.event import Ended, Event
 from beats_search.records.outcome import Finished, TrialOutcome
 from beats_search.records.plain import to_plain
@@ -29,7 +30,7 @@ from beats_search.records.plan import TrialPlan
 from beats_search.records.run import RunRecord
 from beats_search.search.domain import domain_of
 from beats_search.search.proposal import Asked
-from beats_search.trial.run import run_trial
+from beats_search.trial.run import Instruments, run_trial
 from search_efficiency_courses import write_aside
 from throughput_files import find_files, unpacked
 
@@ -163,14 +164,16 @@ def _with_ray(space: Path, seed: int, folder: Path, noting: _Noting) -> None:
 
     searcher = OptunaSearch(space=define, metric=["accuracy", "latency_ms"], mode=["max", "min"], seed=seed)
     noting.start()  # after the import of Ray
-    with first_look(opened) as (reference, paired, _):
-        noting.note(reference, run_trial(reference, folder / "0", paired))
+    window = window_of_machine()
+    tools = Instruments(window=window)
+    with first_look(opened, window) as (reference, paired, _):
+        noting.note(reference, run_trial(reference, folder / "0", paired, instruments=tools))
         number = 0
         while not noting.spent:
             number += 1
             searcher.suggest(str(number))
             plan = asked["plan"]
-            outcome = run_trial(plan, folder / str(number), paired)
+            outcome = run_trial(plan, folder / str(number), paired, instruments=tools)
             noting.note(plan, outcome)
             if isinstance(outcome, Finished):
                 values = {"accuracy": outcome.accuracy, "latency_ms": outcome.latency.median_ms}
