@@ -24,6 +24,7 @@ from beats_search.trial.probe import count_macs, deploy_untrained, probe
 from beats_search.trial.recipe import build_model, data_facts, load_data, recovery_plan, stage_seed
 from beats_search.trial.run import Reference, run_trial
 from beats_search.trial.run import test_accuracy as measure_test_accuracy
+from beats_search.trial.timing import Timing
 
 PLAN = TrialPlan(
     dataset=Part(name="toys:stripes", settings=(("count", 240), ("classes", 10))),
@@ -197,6 +198,18 @@ def test_a_trial_that_is_asked_to_stop_is_stopped(reference: Reference, tmp_path
     assert isinstance(outcome, Stopped)
     assert outcome.epoch == 2
     assert len(outcome.curve) == 2
+
+
+def test_a_reason_says_the_cause() -> None:
+    """Where the first line of an error ends in a colon the second is in the reason, and only then."""
+    announced = RuntimeError("Error(s) in loading state_dict for Net:\n\n\tMissing key: weight\n\tmore")
+    assert Timing().failed(announced).reason == (
+        "RuntimeError: Error(s) in loading state_dict for Net: Missing key: weight"
+    )
+    assert Timing().failed(ValueError("width needs to be at least 1\nsee above")).reason == (
+        "ValueError: width needs to be at least 1"
+    )
+    assert Timing().failed(KeyError()).reason == "KeyError:"
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])

@@ -27,8 +27,8 @@ def keeping_zeros(train: FineTune) -> FineTune:
         for layer in layers.values():
             parametrize.register_parametrization(layer, "weight", _Mask(layer.weight.detach() != 0))
         trained = train(masked, epochs, distillation=distillation)
+        fix_weights([trained.get_submodule(name) for name in orders])
         for name, order in orders.items():
-            fix_weights(trained.get_submodule(name))
             _order_parameters(trained.get_submodule(name), order)
         return trained
 

@@ -18,6 +18,7 @@ from beats_search.records.part import Part
 from beats_search.records.plan import TrainingPlan, TrialPlan
 from beats_search.tensors.data import DataBundle, to_float
 from beats_search.tensors.network import with_preprocess
+from beats_search.tensors.plain_weights import with_plain_weights
 from beats_search.tensors.seams import Bench, DataSource, Distillation, FineTune, ModelFamily, Pace, Runtime, Technique
 from beats_search.tensors.zeros import keeping_zeros
 from beats_search.training.batch_norm import with_batch_norm
@@ -86,13 +87,14 @@ def compress(model: nn.Module, plan: TrialPlan, data: DataBundle, fine_tune: Fin
 def apply_technique(model: nn.Module, plan: TrialPlan, index: int, data: DataBundle, fine_tune: FineTune) -> nn.Module:
     """Return the model after one technique of the plan, the `index`-th from 0.
 
-    Where a technique before it says that its `zeros_stay`, `fine_tune` keeps them.
+    Where a technique before it says that its `zeros_stay`, `fine_tune` keeps them. Weights that the
+    network computes, as with weight norm, are plain ones from here on.
     """
     before: list[Technique] = [plugins.make("compression", part) for part in plan.compression[:index]]
     technique: Technique = plugins.make("compression", plan.compression[index])
     zeros_stay = any(getattr(each, "zeros_stay", False) for each in before)
     train, seed = keeping_zeros(fine_tune) if zeros_stay else fine_tune, stage_seed(plan, f"compression {index}")
-    return technique.apply(model, Bench(data=data, fine_tune=train, seed=seed))
+    return technique.apply(with_plain_weights(model), Bench(data=data, fine_tune=train, seed=seed))
 
 
 def recovery(plan: TrialPlan, data: DataBundle, pace: Pace = nullcontext) -> FineTune:
