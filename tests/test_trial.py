@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from toys import stripes
 
@@ -109,6 +109,24 @@ def test_a_trial_leaves_its_model_and_nothing_else(small: tuple[Finished, Path, 
 
 
 @pytest.mark.slow
+def test_parity_is_looked_at_on_all_classes(
+    reference: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of validation inputs that are sorted by class, some of every class show whether file and model agree."""
+    seen = list[Tensor]()
+
+    def noted(file: Tensor, model: Tensor, *, exact: bool) -> None:
+        assert exact
+        torch.testing.assert_close(file, model, atol=1e-4, rtol=0)
+        seen.append(model)
+
+    monkeypatch.setattr(trial_run, "check_parity", noted)
+    plan = replace(PLAN, dataset=Part(name="toys:in_order"), training=replace(PLAN.training, epochs=1))
+    assert isinstance(run_trial(plan, tmp_path / "1", reference), Finished)
+    (logits,) = seen
+    assert len({tuple(row) for row in logits.tolist()}) >= 10
+
+
 def test_test_split_is_measured_on_the_file(small: tuple[Finished, Path, TrialPlan]) -> None:
     """Test accuracy is that of a plain session on the test split."""
     _, folder, plan = small
