@@ -8,6 +8,7 @@ from typing import Final
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
 
 from beats_search import plugins
 from beats_search.compression._conversion import freeze, learn_grids, quantize
@@ -42,14 +43,15 @@ Method = Callable[[nn.Module, DataBundle, int], nn.Module]
 
 @cache
 def stripes(channels: int, side: int) -> DataBundle:
-    """Return 320 images, of which a row or a column of ten is bright, as a data set."""
+    """Return 320 images with noise, of which a row or a column of ten is bright, as a data set."""
     random = torch.Generator().manual_seed(0)
     labels, line = torch.arange(320) % 10, side // 8
     images = 0.25 * torch.rand(320, channels, side, side, generator=random)
     for image, label in zip(images, labels.tolist(), strict=True):
         view = image if label < 8 else image.transpose(1, 2)
         view[:, label % 8 * line : (label % 8 + 1) * line] += 0.7
-    split = Split(inputs=images, labels=labels)
+    images += NOISE * DEVIATION * torch.randn(images.shape, generator=random)
+    split = Split(inputs=images.clamp(0, 1), labels=labels)
     preprocess = Standardize([0.3] * channels, [DEVIATION] * channels)
     return DataBundle(train=split, validation=split, test=split, classes=tuple("0123456789"), preprocess=preprocess)
 
@@ -60,10 +62,12 @@ def trained(family: str) -> tuple[nn.Module, DataBundle]:
     data = stripes(1, 8) if family in OURS else stripes(3, 16)
     torch.manual_seed(0)
     network = plugins.make("models", FAMILIES[family]).build(data.input_shape, 10)
-    for norm in network.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            norm.momentum = 0.2  # few steps: the usual share would leave the first, untrained statistics in
-    plan = TrainingPlan(epochs=4, batch_size=16, lr=4e-3, schedule=Part(name="one_cycle"), device="cpu")
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 0.3  # few steps: the usual share would leave the first, untrained statistics in
+        if isinstance(module, nn.Dropout | StochasticDepth):
+            module.p = 0.0  # nor are there enough of them to learn around what is left out
+    plan = TrainingPlan(epochs=8, batch_size=32, lr=6e-3, schedule=Part(name="one_cycle"), device="cpu")
     return fit(with_preprocess(data.preprocess, network), data, plan, seed=0).model, data
 
 
@@ -86,8 +90,22 @@ def noisy(images: Tensor) -> Tensor:
     return many + NOISE * DEVIATION * torch.randn(many.shape, generator=torch.Generator().manual_seed(1))
 
 
-def check_decisions(family: str, method: Method, bits: int, folder: Path) -> None:
-    """Assert that the file of a quantized network decides as it does on noisy images, on integer kernels alone."""
+def check_learned(family: str) -> None:
+    """Assert that a network knows its data, and that with noise it decides for every class, for none too often."""
+    model, data = trained(family)
+    with torch.inference_mode():
+        decided, noisily = (model(images).argmax(1) for images in (data.train.inputs, noisy(data.train.inputs)))
+    assert float((decided == data.train.labels).double().mean()) >= 0.9
+    assert int(noisily.bincount(minlength=10).min()) > 0.03 * NOISY_IMAGES
+    assert int(noisily.bincount().max()) < 0.25 * NOISY_IMAGES
+
+
+def check_file(family: str, method: Method, bits: int, folder: Path) -> None:
+    """Assert that the file of a quantized network computes what it does on noisy images, on integer kernels alone.
+
+    In few bits some networks answer the same to all images, so decisions say little: logits are compared by how
+    far those of one class lie apart.
+    """
     model, data = trained(family)
     quantized = method(model, data, bits)
     engine = OnnxRuntime().deploy(quantized, data.train.inputs[:1], folder / "model.onnx")
@@ -96,5 +114,8 @@ def check_decisions(family: str, method: Method, bits: int, folder: Path) -> Non
     assert "QGemm" in kernels
     images = noisy(data.train.inputs)
     with torch.inference_mode():
-        same = engine.logits(images).argmax(1) == quantized(images).argmax(1)
-    assert float(same.double().mean()) >= 0.995
+        got, expected = engine.logits(images), quantized(images)
+    assert float((got.argmax(1) == expected.argmax(1)).double().mean()) >= 0.995
+    distances = (got - expected).abs() / (expected - expected.mean(0)).std()
+    assert float((distances.amax(1) < 0.05).double().mean()) >= 0.9  # a few integers round to the next step
+    assert float(distances.mean()) < 0.02

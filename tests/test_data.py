@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from beats_search.tensors.data import DataBundle, Split, standardize_by, to_float
@@ -42,6 +44,24 @@ def test_a_wrong_data_set_is_refused(split: Split, rule: str) -> None:
     """All splits fit together, with labels of the classes and images in the range that models take."""
     with pytest.raises(ValueError, match=rule):
         DataBundle(train=GOOD, validation=split, test=GOOD, classes=("a", "b", "c"))
+
+
+@given(size=st.integers(1, 400), count=st.integers(1, 400), seed=st.integers(0, 2**32 - 1))
+def test_inputs_are_drawn_once_each_with_their_labels(size: int, count: int, seed: int) -> None:
+    """As many as asked for are drawn, or all; each has its label, and a seed always draws the same."""
+    numbers = torch.arange(size)
+    split = Split(inputs=numbers.float().reshape(-1, 1), labels=numbers)
+    drawn = split.drawn(count, seed)
+    assert len(drawn) == len(set(drawn.labels.tolist())) == min(size, count)
+    assert torch.equal(drawn.inputs[:, 0].long(), drawn.labels)
+    assert torch.equal(split.drawn(count, seed).labels, drawn.labels)
+
+
+def test_of_sorted_inputs_all_classes_are_drawn() -> None:
+    """A few inputs of a split that is sorted by class have its classes in about its shares."""
+    labels = torch.arange(10).repeat_interleave(1000)
+    drawn = Split(inputs=torch.zeros(len(labels), 1), labels=labels).drawn(256, seed=0)
+    assert drawn.labels.bincount().min() > 10
 
 
 def test_bytes_are_images_too() -> None:

@@ -19,6 +19,7 @@ from beats_search.compression._conversion import freeze, learn_grids, quantize
 from beats_search.compression._mixed import WIDTHS, allocate, integer_layers, mixed_bits
 from beats_search.compression.quantization import Quantization
 from beats_search.records.part import Part
+from beats_search.tensors.data import Split
 from beats_search.tensors.fake_quant import ActivationQuantizer, largest_step
 from beats_search.tensors.learned_quant import LearnedGrid, LearnedLayer
 from beats_search.tensors.network import with_preprocess
@@ -169,6 +170,16 @@ def test_mixed_bits_are_measured_and_leave_no_trace(model: nn.Module, bench: Ben
     assert len(set(bits)) > 1
     assert sum(size * width for size, width in zip(sizes, bits, strict=True)) <= 4.0 * sum(sizes)
     assert all(torch.equal(value, before[name]) for name, value in graph.state_dict().items())
+
+
+def test_mixed_bits_are_measured_on_all_classes(model: nn.Module, bench: Bench) -> None:
+    """Of validation inputs that are sorted by class more than the first classes are looked at."""
+    labels = torch.arange(10).repeat_interleave(300)
+    brightness = (labels / 10).reshape(-1, 1, 1, 1)
+    graph, seen = quantize(model, bench.data.train.inputs), list[Tensor]()
+    graph.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][:, 0, 0, 0]))
+    mixed_bits(graph, Split(inputs=brightness.expand(-1, 1, 8, 8), labels=labels), 4.0)
+    assert all(len(set(images.tolist())) == 10 for images in seen)
 
 
 @pytest.mark.parametrize(

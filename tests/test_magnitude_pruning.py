@@ -7,10 +7,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
 from beats_search import plugins
+from beats_search.compression._mixed import integer_layers
 from beats_search.compression.magnitude_pruning import MagnitudePruning
 from beats_search.compression.quantization import Quantization
 from beats_search.records.part import Part
@@ -18,7 +19,7 @@ from beats_search.records.plan import AccumulationPlan, TrainingPlan, TrialPlan
 from beats_search.tensors.beats_layers import BeatsConv2d
 from beats_search.tensors.network import with_preprocess
 from beats_search.tensors.seams import Bench
-from beats_search.trial.recipe import recovery
+from beats_search.trial.recipe import compress, recovery
 
 SHARED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
 
@@ -95,6 +96,49 @@ def test_zeros_survive_recovery(ema: float, method: AccumulationPlan, bench: Ben
     for name, zero in _zeros(untrained).items():
         assert torch.equal(_weights(recovered)[name] == 0, zero)
         assert not torch.equal(_weights(recovered)[name], _weights(untrained)[name])
+
+
+def _plan(*compression: Part, ema: float = 0.0) -> TrialPlan:
+    training = TrainingPlan(epochs=1, batch_size=32, lr=0.1, ema=ema)
+    return TrialPlan(dataset=Part(name="digits"), model=Part(name="cnn"), training=training, compression=compression)
+
+
+def _part(name: str, **settings: float | str) -> Part:
+    return Part(name=name, settings=tuple(settings.items()))
+
+
+@pytest.mark.parametrize("bits", [8, 3, "mixed"])
+@pytest.mark.parametrize("mode", [{"mode": "ptq"}, {"mode": "qat", "recovery_epochs": 2}], ids=["ptq", "qat"])
+def test_zeros_survive_quantization(mode: dict[str, str | int], bits: int | str, bench: Bench) -> None:
+    """Rounded or learned in further training, a weight that was pruned is 0 in the integers, and not all are."""
+    model, pruning = _model(bench), _part("magnitude_pruning", ratio=0.8)
+    plan = _plan(pruning, _part("quantization", bits=bits, **mode), ema=0.9)
+    quantized = compress(model, plan, bench.data, recovery(plan, bench.data))
+    assert isinstance(quantized, fx.GraphModule)
+    zeros = _zeros(MagnitudePruning(ratio=0.8).apply(model, bench))
+    for zero, layer in zip(zeros.values(), integer_layers(quantized), strict=True):
+        assert not layer.steps[zero].any()
+        assert layer.steps[~zero].any()
+
+
+@pytest.mark.parametrize("share", [{}, {"distillation": 0.5}], ids=["alone", "taught"])
+def test_zeros_survive_channel_pruning(share: dict[str, float], bench: Bench) -> None:
+    """A network that gets narrower after its weights were pruned has its zeros where they were before it recovered."""
+    narrower = _part("channel_pruning", ratio=0.5, round_to=2, recovery_epochs=2, **share)
+    model, plan = _model(bench), _plan(_part("magnitude_pruning", ratio=0.8), narrower)
+    recovered = compress(model, plan, bench.data, recovery(plan, bench.data))
+    for name, zero in _zeros(compress(model, plan, bench.data, bench.fine_tune)).items():
+        assert 0 < zero.sum() < zero.numel()
+        assert torch.equal(_zeros(recovered)[name], zero)
+
+
+@pytest.mark.parametrize("before", [(), (_part("magnitude_pruning", ratio=0.0),)], ids=["nothing", "no pruning"])
+def test_zeros_that_nobody_asked_for_are_trained(before: tuple[Part, ...], bench: Bench) -> None:
+    """Without a pruning before it, a technique trains weights that happen to be 0 as any other."""
+    model, plan = _model(bench), _plan(*before, _part("channel_pruning", ratio=0.5, round_to=2, recovery_epochs=1))
+    model.get_parameter("network.fc2.weight").detach()[:, ::2] = 0
+    recovered = compress(model, plan, bench.data, recovery(plan, bench.data))
+    assert _weights(recovered)["network.fc2.weight"].all()
 
 
 @pytest.mark.parametrize("epochs", [0, 1])

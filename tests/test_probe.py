@@ -222,7 +222,7 @@ def test_a_probe_calibrates_on_a_few_images(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_trial_takes_its_epochs_and_its_recoveries() -> None:
-    """Seconds are estimated from all epochs of a plan, those of its techniques included, and from measuring."""
+    """Seconds are estimated from all epochs, those of techniques that do something included, and from measuring."""
     found = Probe(
         footprint=Footprint(size_kb=1.0, parameters=1, macs=1),
         latency=latency(1.0),
@@ -231,3 +231,5 @@ def test_a_trial_takes_its_epochs_and_its_recoveries() -> None:
         epoch_seconds=2.0,
     )
     assert trial_seconds(RECOVERED_OTHERWISE["recovery"], found) == 2.0 * (6 + 3) + 5.0
+    idle = replace(SMALL, compression=(pruned(0.0, recovery_epochs=3), quantized(8)))
+    assert trial_seconds(idle, found) == 2.0 * 6 + 5.0

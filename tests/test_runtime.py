@@ -219,6 +219,19 @@ def test_weights_packed_in_few_bits_run_in_int8_in_both_onnx_runtimes(tmp_path: 
     torch.testing.assert_close(second.logits(IMAGES), expected, atol=0.02, rtol=0)  # a step of the features or two
 
 
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_fewer_bits_never_make_a_larger_file(bench: Bench, name: str, tmp_path: Path) -> None:
+    """Of one network the file shrinks from 8 bits to 4, and with 2 it is no larger than with 4."""
+    model = linear(64, 256, 256, 10)
+    paths = [
+        runtime(name).deploy(Quantization(bits=bits).apply(model, bench), EXAMPLE, tmp_path / f"{bits}.onnx").path
+        for bits in (8, 4, 2)
+    ]
+    eight, four, two = (path.stat().st_size for path in paths)
+    assert four < 0.75 * eight
+    assert two <= four
+
+
 def test_what_needs_no_widening_is_not_written_again(tmp_path: Path) -> None:
     """A file without weights of 2 bits stays as it is, to the byte."""
     path = packed_file(tmp_path / "model.onnx", TensorProto.INT4, np.random.default_rng(0))

@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 import torch
 from report_runs import finished
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from toys import stripes
 
@@ -30,6 +30,7 @@ from beats_search.trial.probe import count_macs, deploy_untrained, probe
 from beats_search.trial.recipe import build_model, data_facts, load_data, recovery_plan, stage_seed
 from beats_search.trial.run import Reference, run_trial
 from beats_search.trial.run import test_accuracy as measure_test_accuracy
+from beats_search.trial.timing import Timing
 
 PLAN = TrialPlan(
     dataset=Part(name="toys:stripes", settings=(("count", 240), ("classes", 10))),
@@ -114,6 +115,24 @@ def test_a_trial_leaves_its_model_and_nothing_else(small: tuple[Finished, Path, 
 
 
 @pytest.mark.slow
+def test_parity_is_looked_at_on_all_classes(
+    reference: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of validation inputs that are sorted by class, some of every class show whether file and model agree."""
+    seen = list[Tensor]()
+
+    def noted(file: Tensor, model: Tensor, *, exact: bool) -> None:
+        assert exact
+        torch.testing.assert_close(file, model, atol=1e-4, rtol=0)
+        seen.append(model)
+
+    monkeypatch.setattr(trial_run, "check_parity", noted)
+    plan = replace(PLAN, dataset=Part(name="toys:in_order"), training=replace(PLAN.training, epochs=1))
+    assert isinstance(run_trial(plan, tmp_path / "1", reference), Finished)
+    (logits,) = seen
+    assert len({tuple(row) for row in logits.tolist()}) >= 10
+
+
 def test_test_split_is_measured_on_the_file(small: tuple[Finished, Path, TrialPlan]) -> None:
     """Test accuracy is that of a plain session on the test split."""
     _, folder, plan = small
@@ -264,6 +283,18 @@ def test_a_trial_that_is_asked_to_stop_is_stopped(reference: Reference, tmp_path
     assert isinstance(outcome, Stopped)
     assert outcome.epoch == 2
     assert len(outcome.curve) == 2
+
+
+def test_a_reason_says_the_cause() -> None:
+    """Where the first line of an error ends in a colon the second is in the reason, and only then."""
+    announced = RuntimeError("Error(s) in loading state_dict for Net:\n\n\tMissing key: weight\n\tmore")
+    assert Timing().failed(announced).reason == (
+        "RuntimeError: Error(s) in loading state_dict for Net: Missing key: weight"
+    )
+    assert Timing().failed(ValueError("width needs to be at least 1\nsee above")).reason == (
+        "ValueError: width needs to be at least 1"
+    )
+    assert Timing().failed(KeyError()).reason == "KeyError:"
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])

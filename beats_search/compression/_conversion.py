@@ -116,12 +116,11 @@ def _replace_layers(
     modules = dict(graph.named_modules())
     calls = Counter(node.target for node in placement.layers)
     for index, node in enumerate(placement.layers):
-        layer, grid = module_of(node, modules), grids.get(str(node.all_input_nodes[0].target))
-        if layer is not None and grid is not None:
-            if calls[node.target] > 1:
-                node.target = f"layer_{index}"
-            ends = grid.scale.detach(), _step_after(node, modules)
-            graph.add_submodule(str(node.target), make(layer, ends, bits[index]))
+        layer, grid = modules[str(node.target)], grids[str(node.all_input_nodes[0].target)]
+        if calls[node.target] > 1:
+            node.target = f"layer_{index}"
+        ends = grid.scale.detach(), _step_after(node, modules)
+        graph.add_submodule(str(node.target), make(layer, ends, bits[index]))
     graph.delete_all_unused_submodules()
     graph.recompile()
 

@@ -27,7 +27,7 @@ def mixed_bits(model: fx.GraphModule, validation: Split, average: float) -> tupl
     """
     layers = integer_layers(model)
     sizes = [int(layer.steps.numel()) for layer in layers]
-    few = validation.first(_INPUTS)
+    few = validation.drawn(_INPUTS, seed=0)
     images, labels = to_float(few.inputs), few.labels
     with torch.inference_mode():
         losses = [_losses(model, layer, images, labels) for layer in layers]

@@ -46,7 +46,10 @@ class Site:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """Which layers become integer layers, where grids are observed, and which nodes reuse a grid."""
+    """Which layers become integer layers, where grids are observed, and which nodes reuse a grid.
+
+    The input of each of the `layers` is on a grid; a layer whose input is on none is not among them.
+    """
 
     layers: tuple[fx.Node, ...]
     sites: tuple[Site, ...]
@@ -73,7 +76,8 @@ def place(model: fx.GraphModule, shapes: Mapping[fx.Node, torch.Size]) -> Placem
             same_grid[node] = source
         elif _needs_grid(node, modules):
             sites[node] = _site(node, modules)
-    return Placement(layers=layers, sites=tuple(sites.values()), same_grid=same_grid)
+    on_grids = tuple(node for node in layers if node.all_input_nodes[0] in sites.keys() | same_grid.keys())
+    return Placement(layers=on_grids, sites=tuple(sites.values()), same_grid=same_grid)
 
 
 def _is_integer_layer(node: fx.Node, modules: Mapping[str, nn.Module], shapes: Mapping[fx.Node, torch.Size]) -> bool:
@@ -124,13 +128,12 @@ def _rectifies_to_six(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
 
 
 def _needs_grid(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
-    if kind(node, modules) in _MOVES:
-        return False  # moves values that are on no grid
+    """Tell whether what is on no grid yet goes to one: not what a ReLU follows, and not logits that stay float."""
     users = list(node.users)
     if len(users) == 1 and (kind(users[0], modules) in _RELUS or _rectifies_to_six(users[0], modules)):
         return False  # the ReLU is fused into this operation
     logits = all(user.op == "output" for user in users)
-    return not (logits and _is_linear(module_of(node, modules)))
+    return not (logits and (_is_linear(module_of(node, modules)) or kind(node, modules) in _MOVES))
 
 
 def _is_linear(module: nn.Module | None) -> bool:

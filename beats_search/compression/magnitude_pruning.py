@@ -7,10 +7,10 @@ from typing import Literal, final
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from beats_search.compression._layers import matching, weighted_layers
 from beats_search.tensors.seams import Bench
+from beats_search.tensors.zeros import keeping_zeros
 
 __all__ = ["MagnitudePruning"]
 
@@ -22,8 +22,8 @@ _ROUNDING = 1e-9
 class MagnitudePruning:
     """Set the smallest weights to zero: files compress better when zipped, neither latency nor `size_kb` gains.
 
-    A `ratio` of the weights of every convolution and linear layer is zero and stays so during
-    recovery; `layers` limits it by name. With `scope: global` the weights of all these layers are
+    A `ratio` of the weights of every convolution and linear layer is zero and stays so in all training
+    that follows; `layers` limits it by name. With `scope: global` the weights of all these layers are
     ranked together (Han et al. 2015). onnxruntime multiplies by zeros as by any number, and an ONNX
     file holds them all: for latency and size there are channel_pruning and quantization.
     """
@@ -42,6 +42,11 @@ class MagnitudePruning:
         if not self.layers:
             raise ValueError("layers needs at least one name or pattern, got none")
 
+    @property
+    def zeros_stay(self) -> bool:
+        """Whether every later training has to keep the zeros."""
+        return self.ratio > 0
+
     def apply(self, model: nn.Module, bench: Bench) -> nn.Module:
         """Return a copy with zeros among its weights, recovered; the model itself where the ratio leaves none.
 
@@ -54,10 +59,8 @@ class MagnitudePruning:
         kept = self._kept(weights)
         if all(bool(each.all()) for each in kept.values()):
             return model
-        masked = _masked(model, kept)
-        if self.recovery_epochs:
-            masked = bench.fine_tune(masked, self.recovery_epochs)
-        return _unmasked(masked, model, kept)
+        pruned = _with_zeros(model, kept)
+        return keeping_zeros(bench.fine_tune)(pruned, self.recovery_epochs) if self.recovery_epochs else pruned
 
     def _kept(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return which weights of each layer stay, as bool."""
@@ -73,30 +76,8 @@ class MagnitudePruning:
         return kept
 
 
-@final
-class _Mask(nn.Module):
-    """Weights in, the same out, zero where they are not kept; whatever trains them trains around the zeros."""
-
-    def __init__(self, kept: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("kept", kept)
-
-    def forward(self, weight: Tensor) -> Tensor:
-        kept: Tensor = self.get_buffer("kept")
-        return torch.where(kept, weight, 0.0)
-
-
-def _masked(model: nn.Module, kept: Mapping[str, Tensor]) -> nn.Module:
-    masked = copy.deepcopy(model).eval()
+def _with_zeros(model: nn.Module, kept: Mapping[str, Tensor]) -> nn.Module:
+    pruned = copy.deepcopy(model).eval()
     for name, mask in kept.items():
-        parametrize.register_parametrization(masked.get_submodule(name), "weight", _Mask(mask))
-    return masked
-
-
-def _unmasked(masked: nn.Module, model: nn.Module, kept: Mapping[str, Tensor]) -> nn.Module:
-    """Return a copy of `model` with the weights that `masked` computes with."""
-    for name in kept:
-        parametrize.remove_parametrizations(masked.get_submodule(name), "weight")
-    plain = copy.deepcopy(model).eval()
-    plain.load_state_dict(masked.state_dict())
-    return plain
+        pruned.get_submodule(name).get_parameter("weight").detach().mul_(mask)
+    return pruned

@@ -7,7 +7,6 @@ Quantization-aware: from there, steps and weights are trained together (`tensors
 from dataclasses import dataclass
 from typing import ClassVar, Final, Literal, final
 
-import torch
 from torch import Tensor, nn
 
 from beats_search.compression._conversion import Bits, freeze, learn_grids, quantize
@@ -72,7 +71,5 @@ class Quantization:
         return mixed_bits(quantize(model, images), bench.data.validation, self.average_bits)
 
     def _images(self, bench: Bench) -> Tensor:
-        """Return training images drawn at random, for a data set may be sorted by class."""
-        train = bench.data.train
-        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(bench.seed))
-        return to_float(train.inputs[order[: self.calibration_images]])
+        """Return the training images that ranges are observed on."""
+        return to_float(bench.data.train.drawn(self.calibration_images, bench.seed).inputs)

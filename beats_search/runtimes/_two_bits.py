@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
@@ -14,7 +15,8 @@ def widen_two_bits(path: Path) -> None:
     model = onnx.load(path)
     narrow = [tensor for tensor in model.graph.initializer if tensor.data_type in _WIDER]
     for tensor in narrow:
-        values = numpy_helper.to_array(tensor).flatten().tolist()
-        tensor.CopyFrom(helper.make_tensor(tensor.name, _WIDER[tensor.data_type], tensor.dims, values))
+        values = numpy_helper.to_array(tensor).astype(np.int8)
+        kind = helper.tensor_dtype_to_np_dtype(_WIDER[tensor.data_type])
+        tensor.CopyFrom(numpy_helper.from_array(values.astype(kind), tensor.name))
     if narrow:
         onnx.save(model, path)

@@ -45,6 +45,11 @@ class Split:
         """Return the first `count` inputs with their labels."""
         return Split(inputs=self.inputs[:count], labels=self.labels[:count])
 
+    def drawn(self, count: int, seed: int) -> "Split":
+        """Return `count` inputs drawn at random, each once, with their labels: a data set may be sorted by class."""
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))[:count]
+        return Split(inputs=self.inputs[order], labels=self.labels[order])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataBundle:

@@ -28,6 +28,7 @@ from beats_search.tensors.seams import Engine
 from beats_search.tensors.structure import Known, structure_of, weights_of
 from beats_search.training.devices import find_device
 from beats_search.training.fit import fit
+from beats_search.trial.keys import recovery_epochs
 from beats_search.trial.recipe import build_model, compress, example_of, load_data, runtime_of, stage_seed
 from beats_search.trial.run import Reference
 
@@ -115,7 +116,7 @@ def unforeseen(plan: TrialPlan) -> frozenset[str]:
 
 def trial_seconds(plan: TrialPlan, found: Probe) -> float:
     """Return the estimated seconds of a plan's training, of the recoveries of its techniques, and of measuring."""
-    recovery = sum(_recovery_epochs(part) for part in plan.compression)
+    recovery = sum(recovery_epochs(part) for part in plan.compression)
     return (plan.training.epochs + recovery) * found.epoch_seconds + found.measuring_seconds
 
 
@@ -211,8 +212,3 @@ def _epoch_seconds(model: nn.Module, data: DataBundle, plan: TrialPlan, window: 
     began = time.perf_counter()
     fit(model, few, short, seed=stage_seed(plan, "training"), pace=window.pace)
     return (time.perf_counter() - began) * len(data.train) / count
-
-
-def _recovery_epochs(part: Part) -> int:
-    epochs = dict(part.settings).get("recovery_epochs", 0)
-    return epochs if isinstance(epochs, int) else 0

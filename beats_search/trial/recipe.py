@@ -19,7 +19,9 @@ from beats_search.records.part import Part
 from beats_search.records.plan import TrainingPlan, TrialPlan
 from beats_search.tensors.data import DataBundle, to_float
 from beats_search.tensors.network import with_preprocess
+from beats_search.tensors.plain_weights import with_plain_weights
 from beats_search.tensors.seams import Bench, DataSource, Distillation, FineTune, ModelFamily, Pace, Runtime, Technique
+from beats_search.tensors.zeros import keeping_zeros
 from beats_search.training.batch_norm import with_batch_norm
 from beats_search.training.fit import fit
 
@@ -91,17 +93,21 @@ def apply_technique(
     """Return the model after one technique of the plan, the `index`-th from 0.
 
     It computes when the window allows it; training again, which waits for its own batches and for
-    others who train the like, is left to `fine_tune`.
+    others who train the like, is left to `fine_tune`. Where a technique before it says that its
+    `zeros_stay`, training keeps them. Weights that the network computes, as with weight norm, are plain
+    ones from here on.
     """
+    before: list[Technique] = [plugins.make("compression", part) for part in plan.compression[:index]]
     technique: Technique = plugins.make("compression", plan.compression[index])
-    seed = stage_seed(plan, f"compression {index}")
+    zeros_stay = any(getattr(each, "zeros_stay", False) for each in before)
+    train, seed = keeping_zeros(fine_tune) if zeros_stay else fine_tune, stage_seed(plan, f"compression {index}")
 
     def aside(model: nn.Module, epochs: int, /, *, distillation: Distillation | None = None) -> nn.Module:
         with window.pausing():
-            return fine_tune(model, epochs, distillation=distillation)
+            return train(model, epochs, distillation=distillation)
 
     with window.pace():
-        return technique.apply(model, Bench(data=data, fine_tune=aside, seed=seed))
+        return technique.apply(with_plain_weights(model), Bench(data=data, fine_tune=aside, seed=seed))
 
 
 def recovery(plan: TrialPlan, data: DataBundle, pace: Pace = nullcontext) -> FineTune:

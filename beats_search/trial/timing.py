@@ -36,5 +36,10 @@ class Timing:
                 f"no space left on the disk{where}; all finished trials are kept: "
                 "free some space and run the same command to go on"
             ) from error
-        reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
-        return Failed(stage=self.current, reason=reason, detail="".join(traceback.format_exception(error)))
+        return Failed(stage=self.current, reason=_reason(error), detail="".join(traceback.format_exception(error)))
+
+
+def _reason(error: BaseException) -> str:
+    """Return the first line of an error, and the one after it where the first only announces it."""
+    first, *others = [line.strip() for line in f"{type(error).__name__}: {error}".splitlines() if line.strip()]
+    return f"{first} {others[0]}" if others and first.endswith(":") else first
