@@ -6,13 +6,12 @@ import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
-from report_runs import finished
 from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from toys import stripes
@@ -20,7 +19,7 @@ from toys import stripes
 from beats_search.measuring import quality
 from beats_search.measuring.quiet import ALONE
 from beats_search.records.errors import ParityError, SearchEndedError, TrialError
-from beats_search.records.outcome import Failed, Finished, Latency, Stopped
+from beats_search.records.outcome import Failed, Finished, Stopped
 from beats_search.records.part import Part
 from beats_search.records.plan import AccumulationPlan, TrainingPlan, TrialPlan
 from beats_search.runtimes.onnxruntime import OnnxRuntime
@@ -224,35 +223,6 @@ def test_no_rounding_allows_logits_that_are_no_numbers() -> None:
     rounding = cast("Runtime", SimpleNamespace(faithful=False))
     with pytest.raises(ParityError, match="not finite"):
         trial_run._check_file(rounding, model, cast("Engine", engine), data)
-
-
-@pytest.mark.parametrize(
-    ("faults", "median_ms", "taken"),
-    [
-        (({},), None, 0),
-        (({"drifted": True}, {}), None, 1),
-        (({"disturbed_blocks": 9}, {"drifted": True}), None, 0),
-        (({"disturbed_blocks": 9}, {"disturbed_blocks": 5}), None, 1),
-        (({"drifted": True},), 0.4, 0),
-    ],
-    ids=["steady", "drifted, then steady", "busy, then drifting", "busy, then less so", "not the scale"],
-)
-def test_what_becomes_the_scale_is_timed_again_in_a_bad_minute(
-    faults: tuple[dict[str, Any], ...], median_ms: float | None, taken: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Trial 0 gets a second timing when its first one drifted or was disturbed, and the better one counts."""
-    timings = [replace(finished().latency, blocks=9, raw_median_ms=float(n), **each) for n, each in enumerate(faults)]
-    following, seeds = iter(timings), list[int]()
-
-    def timing(*_: object, seed: int, **__: object) -> Latency:
-        seeds.append(seed)
-        return next(following)
-
-    monkeypatch.setattr(trial_run, "measure_latency", timing)
-    engine = SimpleNamespace(open=lambda: lambda: None)
-    latency = trial_run._latency(PLAN, cast("Engine", engine), Reference(open=engine.open, median_ms=median_ms))
-    assert latency == timings[taken]
-    assert len(set(seeds)) == len(faults)
 
 
 def test_divergence_is_a_failure_of_training(reference: Reference, tmp_path: Path) -> None:

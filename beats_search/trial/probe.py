@@ -17,8 +17,9 @@ from torch import nn
 
 from beats_search import plugins
 from beats_search.measuring.footprint import measure_footprint
-from beats_search.measuring.latency import Protocol, measure_latency
+from beats_search.measuring.latency import Protocol
 from beats_search.measuring.quiet import ALONE, QuietWindow
+from beats_search.measuring.steady import measure_steadily
 from beats_search.records.outcome import Footprint, Latency
 from beats_search.records.part import Part
 from beats_search.records.plan import TrialPlan
@@ -182,7 +183,7 @@ def _measured(compressed: nn.Module, plan: TrialPlan, reference: Reference, wind
         with window.pace():
             engine = runtime.deploy(compressed, example, Path(folder) / f"probe{runtime.suffix}")
         with window.measuring():
-            latency = measure_latency(
+            latency = measure_steadily(
                 engine.open,
                 reference.open,
                 reference_median_ms=reference.median_ms,

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from beats_search.measuring.energy import EnergyCounters, measure_energy
 from beats_search.measuring.footprint import measure_footprint
-from beats_search.measuring.latency import OpenSession, measure_latency
+from beats_search.measuring.latency import OpenSession
 from beats_search.measuring.quality import accuracy, accuracy_interval, check_finite, check_parity
 from beats_search.measuring.quiet import ALONE, QuietWindow
+from beats_search.measuring.steady import measure_steadily
 from beats_search.records.outcome import Finished, Interval, Latency, Stopped, TrialOutcome
 from beats_search.records.plan import TrialPlan
 from beats_search.tensors.data import DataBundle, Split, to_float
@@ -137,16 +138,9 @@ def _recipe(
 
 
 def _latency(plan: TrialPlan, engine: Engine, reference: Reference) -> Latency:
-    """Time a file; one that is to set the scale of a run is timed again where the machine was not steady."""
-    first = _timed(engine, reference, stage_seed(plan, "measuring"))
-    if first.steady or reference.median_ms is not None:
-        return first
-    again = _timed(engine, reference, stage_seed(plan, "measuring again"))
-    return min(first, again, key=lambda latency: (latency.drifted, latency.disturbed_blocks / latency.blocks))
-
-
-def _timed(engine: Engine, reference: Reference, seed: int) -> Latency:
-    return measure_latency(engine.open, reference.open, reference_median_ms=reference.median_ms, seed=seed)
+    return measure_steadily(
+        engine.open, reference.open, reference_median_ms=reference.median_ms, seed=stage_seed(plan, "measuring")
+    )
 
 
 def _accuracy(engine: Engine, split: Split) -> float:
