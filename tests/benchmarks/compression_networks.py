@@ -45,8 +45,8 @@ TRAINING: Final = {
 }
 """How the dense networks are trained, and how their compressed ones recover."""
 
-CYCLES: Final = {"mnist": (1.0,), "cifar10": (1.0, 0.5)}
-"""The dense networks are trained so many times in a row, at these shares of the rate (Loshchilov & Hutter 2017)."""
+CYCLES: Final = {"mnist": ((3, 1.0),), "cifar10": ((15, 1.0), (15, 0.5), (8, 0.25))}
+"""The dense networks are trained so many times in a row: epochs, and shares of the rate (Loshchilov & Hutter 2017)."""
 
 _VALIDATION: Final = {"mnist": 10_000, "cifar10": 5_000}
 
@@ -82,10 +82,10 @@ def dense(dataset: str, seed: int, data: Path, work: Path, width: int = WIDTH) -
     """Return the dense network, trained now or by an earlier call with the same folder `work`."""
     plan, bundle = plan_of(dataset, seed, width), load(dataset, data)
     model, folder = build_model(plan, bundle), work / f"{dataset}-{seed}-{width}"
-    for number, share in enumerate(CYCLES[dataset]):
+    for number, (epochs, share) in enumerate(CYCLES[dataset]):
         file = folder / f"dense-{number}.pt"
         if not file.exists():
-            training = replace(plan.training, lr=share * plan.training.lr)
+            training = replace(plan.training, epochs=epochs, lr=share * plan.training.lr)
             _train(model, bundle, training, stage_seed(plan, "training") + number, file)
         model.load_state_dict(torch.load(file, weights_only=True))
     return model.eval()
