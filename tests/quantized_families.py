@@ -67,7 +67,8 @@ def trained(family: str) -> tuple[nn.Module, DataBundle]:
             module.momentum = 0.3  # few steps: the usual share would leave the first, untrained statistics in
         if isinstance(module, nn.Dropout | StochasticDepth):
             module.p = 0.0  # nor are there enough of them to learn around what is left out
-    plan = TrainingPlan(epochs=8, batch_size=32, lr=6e-3, schedule=Part(name="one_cycle"), device="cpu")
+    schedule = Part(name="one_cycle")
+    plan = TrainingPlan(epochs=8, batch_size=32, lr=5e-3, clip=1.0, schedule=schedule, device="cpu")
     return fit(with_preprocess(data.preprocess, network), data, plan, seed=0).model, data
 
 

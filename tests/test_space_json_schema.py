@@ -96,7 +96,7 @@ def test_every_part_is_described() -> None:
         "Small pictures of digits.",
         "Convolutions.",
         "Fewer channels.",
-        "Parzen estimators.",
+        "A proposal with the most to expect.",
         "Half a cosine.",
     ):
         assert words in found
