@@ -248,11 +248,10 @@ def test_a_store_that_forgets_in_between_is_made_up_for(store: Store) -> None:
     plan = replace(trained_for(3), compression=(PRUNED, QAT))
     without = tried(plan, None)
     tried(plan, store)
-    for index in range(len(list(store.folder.iterdir()))):
-        path = sorted(store.folder.iterdir())[index]
+    for index, path in enumerate(sorted(store.folder.iterdir())):
         if index % 2:
-            path.unlink()
-        else:
+            path.unlink(missing_ok=True)
+        elif path.exists():  # an entry that nobody needs is not made again
             path.write_bytes(path.read_bytes()[:-5])
         assert same(tried(plan, store), without)
 
