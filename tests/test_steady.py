@@ -9,7 +9,7 @@ from beats_search.measuring.steady import measure_steadily
 from beats_search.records.outcome import Interval, Latency
 
 
-def sitting(ratio: float, reference_ms: float, *, drifted: bool = False) -> Latency:
+def sitting(ratio: float, reference_ms: float, *, drifted: bool = False, disturbed: int = 0) -> Latency:
     """Return what a sitting found in which the reference took so long."""
     ends = Interval(low=0.9 * ratio, high=1.1 * ratio)
     return Latency(
@@ -22,10 +22,12 @@ def sitting(ratio: float, reference_ms: float, *, drifted: bool = False) -> Late
         calls=99,
         settled=True,
         drifted=drifted,
+        disturbed_blocks=disturbed,
     )
 
 
 GOOD, LATER = sitting(0.5, 2.0), sitting(0.55, 2.1)
+BUSY = sitting(0.5, 2.1, disturbed=18)
 SLOW, SLOWER, DRIFTED = sitting(0.7, 2.6), sitting(0.8, 3.0), sitting(0.6, 2.0, drifted=True)
 
 
@@ -39,6 +41,8 @@ SLOW, SLOWER, DRIFTED = sitting(0.7, 2.6), sitting(0.8, 3.0), sitting(0.6, 2.0, 
         ((SLOWER, SLOW, SLOWER), 2.0, SLOW, 3),
         ((SLOW, GOOD), None, SLOW, 1),
         ((DRIFTED, SLOW), None, SLOW, 2),
+        ((BUSY, GOOD), 2.0, BUSY, 1),
+        ((BUSY, GOOD), None, GOOD, 2),
     ],
 )
 def test_the_first_sitting_in_a_good_stretch_counts(

@@ -22,10 +22,12 @@ def measure_steadily(
     seed: int = 0,
     protocol: Protocol | None = None,
 ) -> Latency:
-    """Time a candidate as `measure_latency` does, up to three times, until the machine is steady and not slow.
+    """Time a candidate as `measure_latency` does, up to three times, until the reference is neither slow nor drifts.
 
-    It is slow where the reference takes a tenth longer than `reference_median_ms`. If all sittings
-    were in bad stretches, the one with the fastest reference counts, a steady one first.
+    It is slow where it takes a tenth longer than `reference_median_ms`; without that, the sitting is to
+    become the scale of others, and is repeated where others kept the machine busy, too. Elsewhere that
+    is no reason: it mostly lasts, and the interval says it. If all sittings were in bad stretches, the
+    one with the fastest reference counts.
     """
     sittings: list[Latency] = []
     while not sittings or (len(sittings) < _SITTINGS and _is_bad(sittings[-1], reference_median_ms)):
@@ -42,8 +44,9 @@ def measure_steadily(
 
 
 def _is_bad(latency: Latency, reference_median_ms: float | None) -> bool:
-    slow = reference_median_ms is not None and _reference_ms(latency) > _SLOW * reference_median_ms
-    return slow or not latency.steady
+    if reference_median_ms is None:
+        return not latency.steady
+    return latency.drifted or _reference_ms(latency) > _SLOW * reference_median_ms
 
 
 def _reference_ms(latency: Latency) -> float:
