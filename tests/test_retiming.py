@@ -15,7 +15,7 @@ from report_runs import finished, objectives, plan, realistic_run, record, run_o
 from search_toy import budget, sit
 from torch import nn
 
-from beats_search.measuring.latency import Protocol
+from beats_search.measuring.blocks import Protocol
 from beats_search.pareto import front_of_run, ties_of_run, undecided_of_run
 from beats_search.records.objective import Constraint
 from beats_search.records.outcome import Finished, Interval, Latency

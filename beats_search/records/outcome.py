@@ -87,11 +87,6 @@ class Latency:
         """Whether more than a tenth of all blocks were disturbed."""
         return self.disturbed_blocks > _OFTEN * 2 * self.blocks
 
-    @property
-    def steady(self) -> bool:
-        """Whether the machine neither drifted nor was busy with something else."""
-        return not self.drifted and not self.disturbed
-
     def times(self, factor: float) -> "Latency":
         """Return it with the reference so many times as slow: ratio and raw median stay as they were measured."""
         ends = Interval(low=factor * self.interval_ms.low, high=factor * self.interval_ms.high)

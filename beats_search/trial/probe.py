@@ -16,10 +16,10 @@ import torch
 from torch import nn
 
 from beats_search import plugins
+from beats_search.measuring.blocks import Protocol
 from beats_search.measuring.footprint import measure_footprint
-from beats_search.measuring.latency import Protocol
+from beats_search.measuring.latency import measure_latency
 from beats_search.measuring.quiet import ALONE, QuietWindow
-from beats_search.measuring.steady import measure_steadily
 from beats_search.records.outcome import Footprint, Latency
 from beats_search.records.part import Part
 from beats_search.records.plan import TrialPlan
@@ -183,7 +183,7 @@ def _measured(compressed: nn.Module, plan: TrialPlan, reference: Reference, wind
         with window.pace():
             engine = runtime.deploy(compressed, example, Path(folder) / f"probe{runtime.suffix}")
         with window.measuring():
-            latency = measure_steadily(
+            latency = measure_latency(
                 engine.open,
                 reference.open,
                 reference_median_ms=reference.median_ms,

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from beats_search.measuring.latency import OpenSession, Protocol, measure_with_reference
+from beats_search.measuring.blocks import OpenSession, Protocol
+from beats_search.measuring.latency import measure_with_reference
 from beats_search.pareto import undecided_of_run
 from beats_search.records.outcome import Latency
 from beats_search.records.run import REFERENCE, RunRecord, TrialRecord

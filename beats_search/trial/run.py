@@ -9,12 +9,12 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from beats_search.measuring.blocks import OpenSession
 from beats_search.measuring.energy import EnergyCounters, measure_energy
 from beats_search.measuring.footprint import measure_footprint
-from beats_search.measuring.latency import OpenSession
+from beats_search.measuring.latency import measure_latency
 from beats_search.measuring.quality import accuracy, accuracy_interval, check_finite, check_parity
 from beats_search.measuring.quiet import ALONE, QuietWindow
-from beats_search.measuring.steady import measure_steadily
 from beats_search.records.outcome import Finished, Interval, Latency, Stopped, TrialOutcome
 from beats_search.records.plan import TrialPlan
 from beats_search.tensors.data import DataBundle, Split, to_float
@@ -138,7 +138,7 @@ def _recipe(
 
 
 def _latency(plan: TrialPlan, engine: Engine, reference: Reference) -> Latency:
-    return measure_steadily(
+    return measure_latency(
         engine.open, reference.open, reference_median_ms=reference.median_ms, seed=stage_seed(plan, "measuring")
     )
 

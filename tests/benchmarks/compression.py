@@ -25,7 +25,8 @@ from typing import Any, Final
 
 import torch
 
-from beats_search.measuring.latency import Protocol, measure_together
+from beats_search.measuring.blocks import Protocol
+from beats_search.measuring.latency import measure_together
 from beats_search.measuring.machine import describe_machine
 from compression_legs import RUNTIMES, Case, legs, run
 from compression_networks import WIDTH, dense, load, plan_of

@@ -38,7 +38,8 @@ import torch
 from scipy import stats
 from torch import nn
 
-from beats_search.measuring.latency import OpenSession, Protocol, measure_latency, measure_together
+from beats_search.measuring.blocks import OpenSession, Protocol
+from beats_search.measuring.latency import measure_latency, measure_together
 from beats_search.measuring.machine import describe_machine
 from beats_search.records.outcome import Latency
 from beats_search.runtimes.onnxruntime import OnnxRuntime
@@ -87,10 +88,12 @@ def main(arguments: Sequence[str]) -> None:
         widths = evenly_spread(shelf, settings)
         reference = shelf.sessions(widths[len(widths) // 2])
         before = long_run(shelf, widths, reference, settings)
-        quiet = ranking(shelf, widths, reference, settings)
+        usual_ms = before[len(widths) // 2].median_ms
+        quiet = ranking(shelf, widths, reference, usual_ms, settings)
         with busy_cores():
-            busy = ranking(shelf, widths, reference, settings)
-        coverage = covered(shelf, widths[:: max(1, len(widths) // settings.repeated)], reference, settings)
+            busy = ranking(shelf, widths, reference, usual_ms, settings)
+        some = widths[:: max(1, len(widths) // settings.repeated)]
+        coverage = covered(shelf, some, widths[len(widths) // 2], settings)
         after = long_run(shelf, widths, reference, settings)
     truth = [Long(ratio=(a.ratio * b.ratio) ** 0.5, median_ms=b.median_ms) for a, b in zip(before, after, strict=True)]
     figures: Figures = {
@@ -154,17 +157,19 @@ def long_run(shelf: Shelf, widths: Sequence[int], reference: OpenSession, settin
     return [Long(ratio=latency.ratio, median_ms=latency.median_ms) for latency in found]
 
 
-def ranking(shelf: Shelf, widths: Sequence[int], reference: OpenSession, settings: Settings) -> list[Timing]:
+def ranking(
+    shelf: Shelf, widths: Sequence[int], reference: OpenSession, usual_ms: float, settings: Settings
+) -> list[Timing]:
     """Return one timing of each width, made in random order."""
     order = np.random.default_rng(settings.seed).permutation(len(widths)).tolist()
-    timings = {place: timing(shelf.sessions(widths[place]), reference, seed=place) for place in order}
+    timings = {place: timing(shelf.sessions(widths[place]), reference, usual_ms, seed=place) for place in order}
     return [timings[place] for place in range(len(widths))]
 
 
-def timing(candidate: OpenSession, reference: OpenSession, seed: int) -> Timing:
-    """Time a candidate in both ways."""
+def timing(candidate: OpenSession, reference: OpenSession, usual_ms: float, seed: int) -> Timing:
+    """Time a candidate in both ways, in ours as a trial is: the reference's usual time is known."""
     began = time.perf_counter()
-    latency = measure_latency(candidate, reference, seed=seed)
+    latency = measure_latency(candidate, reference, reference_median_ms=usual_ms, seed=seed)
     seconds = time.perf_counter() - began
     ends = latency.ratio_interval
     return Timing(
@@ -187,15 +192,19 @@ def naive_ms(candidate: OpenSession) -> float:
     return 1000 * (time.perf_counter() - began) / _NAIVE_CALLS
 
 
-def covered(shelf: Shelf, widths: Sequence[int], reference: OpenSession, settings: Settings) -> dict[str, object]:
+def covered(shelf: Shelf, widths: Sequence[int], middle: int, settings: Settings) -> dict[str, object]:
     """Return how many intervals of repeated timings hold the long-run ratio of the same minutes."""
+    reference = shelf.sessions(middle)
     held: dict[int, int] = {}
     half_widths: list[float] = []
     for width in widths:
-        (before,) = long_run(shelf, [width], reference, settings)
+        before, usual = long_run(shelf, [width, middle], reference, settings)
         sessions = shelf.sessions(width)
-        found = [measure_latency(sessions, reference, seed=seed) for seed in range(settings.repeats)]
-        (after,) = long_run(shelf, [width], reference, settings)
+        found = [
+            measure_latency(sessions, reference, reference_median_ms=usual.median_ms, seed=seed)
+            for seed in range(settings.repeats)
+        ]
+        after, _ = long_run(shelf, [width, middle], reference, settings)
         held[width] = sum(holds(latency, (before.ratio * after.ratio) ** 0.5) for latency in found)
         half_widths += [np.log(each.ratio_interval.high / each.ratio_interval.low) / 2 for each in found]
     intervals = settings.repeats * len(widths)

@@ -22,7 +22,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from beats_search.measuring.latency import Protocol, measure_together
+from beats_search.measuring.blocks import Protocol
+from beats_search.measuring.latency import measure_together
 from beats_search.measuring.machine import describe_machine
 from beats_search.pareto import hypervolume
 from beats_search.records.idle import effective

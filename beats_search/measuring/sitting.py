@@ -1,0 +1,175 @@
+"""Sitting: blocks of candidates and a reference, round by round, in, what they say of each latency out."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beats_search.measuring.blocks import Block, Clocks, Protocol
+from beats_search.measuring.noise import Centre, centre_of, drifts, slope_of
+from beats_search.records.outcome import Interval, Latency
+
+_CROWDED: Final = 0.2  # of all cores' time, others'
+_SPAN_S: Final = 0.1  # others' time is counted in hundredths of a second
+_BETWEEN_SITTINGS: Final = 0.02
+_AMONG_OTHERS: Final = 0.18
+_UNUSUAL: Final = 0.1  # further than that from its usual time, in logarithms, the whole machine has changed
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """A candidate's block, the reference's of the same round, and how many of the two were disturbed."""
+
+    candidate: Block
+    reference: Block
+    disturbed: int
+
+
+@final
+class Sitting:
+    """The rounds so far, and what they say.
+
+    `usual_ms` is what the reference takes usually; without that, what it takes here.
+    """
+
+    def __init__(self, rules: Protocol, clocks: Clocks, usual_ms: float | None) -> None:
+        """Start before the first round."""
+        self._rules = rules
+        self._yardstick = clocks.yardstick
+        self._usual_ms = usual_ms
+        self._watch = _Watch(clocks)
+        self._rounds: list[Sequence[Block]] = []
+
+    @property
+    def count(self) -> int:
+        """How many rounds there were."""
+        return len(self._rounds)
+
+    def note(self, blocks: Sequence[Block]) -> None:
+        """Take in the blocks of a round, the reference's first."""
+        self._rounds.append(blocks)
+        self._watch.note_round()
+
+    def may_improve(self) -> bool:
+        """Tell whether too few rounds were undisturbed, and others on this machine are not the reason."""
+        if any(self._watch.crowded()):
+            return False
+        return any(pair.disturbed for place in self._candidates() for pair in self._best(place))
+
+    def half_width(self) -> float:
+        """Return the widest half of an interval of a candidate's ratio, as far as rounds tell."""
+        return max(self._ratio(self._best(place)).half_width for place in self._candidates())
+
+    def latencies(self) -> tuple[Latency, ...]:
+        """Return that of the reference and those of the candidates, on the reference's scale."""
+        return (self._reference(), *(self._candidate(self._best(place)) for place in self._candidates()))
+
+    def _candidates(self) -> range:
+        return range(1, len(self._rounds[0]))
+
+    def _best(self, place: int) -> Sequence[_Pair]:
+        """Return the undisturbed pairs of a model, or all where these are too few."""
+        limit, usual = self._yardstick.limit(), self._usual_ms or math.inf
+        pairs = [
+            _pair(blocks[place], blocks[0], limit, is_slow=crowded or blocks[0].median_ms > usual * math.exp(_UNUSUAL))
+            for blocks, crowded in zip(self._rounds, self._watch.crowded(), strict=True)
+        ]
+        undisturbed = [pair for pair in pairs if not pair.disturbed]
+        return undisturbed if len(undisturbed) >= self._rules.least_rounds else pairs
+
+    def _scale_ms(self) -> float:
+        """Return what the reference takes usually, on whose scale all is."""
+        return self._usual_ms or math.exp(centre_of(_logs([pair.reference for pair in self._best(0)])).value)
+
+    def _ratio(self, pairs: Sequence[_Pair]) -> Centre:
+        """Return the logarithm of a candidate's time at the reference's usual time, over that.
+
+        The candidate's time is held against the reference's by analysis of covariance (Cochran 1957):
+        where both rise together it moves along with it, where only the reference's scatters it does not.
+        What slows the yardstick as well slows both.
+        """
+        candidate, reference = _logs([pair.candidate for pair in pairs]), _logs([pair.reference for pair in pairs])
+        if self._usual_ms is None:
+            return centre_of(candidate - reference)
+        blocks = [block for pair in pairs for block in (pair.candidate, pair.reference)]
+        usual = math.log(self._usual_ms) + self._yardstick.pace(
+            [reading for each in blocks for reading in each.readings]
+        )
+        away = reference - usual
+        far = abs(float(np.median(away)))
+        slope = slope_of(away, candidate)
+        chosen = 1.0 if far > _UNUSUAL else slope.value
+        unsure = max(slope.high - chosen, chosen - slope.low) * min(far, _UNUSUAL)
+        return centre_of(candidate - usual - chosen * away).beside(unsure)
+
+    def _candidate(self, pairs: Sequence[_Pair]) -> Latency:
+        seen, scale_ms = self._ratio(pairs), self._scale_ms()
+        ends = _ends(seen.beside(_unseen(pairs)))
+        return self._latency(pairs, seen, ends, scale_ms, Interval(low=ends.low * scale_ms, high=ends.high * scale_ms))
+
+    def _reference(self) -> Latency:
+        pairs = self._best(0)
+        own = centre_of(_logs([pair.reference for pair in pairs]))
+        one = Centre(value=0.0, low=0.0, high=0.0)
+        return self._latency(pairs, one, _ends(one), math.exp(own.value), _ends(own.beside(_unseen(pairs))))
+
+    def _latency(
+        self, pairs: Sequence[_Pair], ratio: Centre, ends: Interval, scale_ms: float, interval_ms: Interval
+    ) -> Latency:
+        return Latency(
+            median_ms=math.exp(ratio.value) * scale_ms,
+            interval_ms=interval_ms,
+            ratio=math.exp(ratio.value),
+            ratio_interval=ends,
+            raw_median_ms=float(np.median([pair.candidate.median_ms for pair in pairs])),
+            blocks=len(pairs),
+            calls=sum(pair.candidate.calls for pair in pairs),
+            settled=ratio.half_width <= self._rules.half_width,
+            disturbed_blocks=sum(pair.disturbed for pair in pairs),
+            drifted=drifts(np.array([pair.reference.median_ms for pair in pairs])),
+        )
+
+
+@final
+class _Watch:
+    """Notes which rounds others disturbed: whether they computed for long, judged in spans of some rounds each."""
+
+    def __init__(self, clocks: Clocks) -> None:
+        self._clocks = clocks
+        self._began = clocks.wall(), clocks.others()
+        self._told: list[bool] = []
+        self._open = 0
+
+    def note_round(self) -> None:
+        """Take in that a round has ended."""
+        self._open += 1
+        wall, others = self._clocks.wall(), self._clocks.others()
+        spent = wall - self._began[0]
+        if spent >= _SPAN_S:
+            self._told += self._open * [others - self._began[1] > _CROWDED * spent]
+            self._began, self._open = (wall, others), 0
+
+    def crowded(self) -> list[bool]:
+        """Tell of each round whether others computed in it; of the last few what was told before."""
+        return self._told + self._open * (self._told[-1:] or [False])
+
+
+def _pair(candidate: Block, reference: Block, limit: float, *, is_slow: bool) -> _Pair:
+    disturbed = sum(is_slow or block.interrupted or max(block.readings) > limit for block in (candidate, reference))
+    return _Pair(candidate, reference, disturbed)
+
+
+def _unseen(pairs: Sequence[_Pair]) -> float:
+    """Return what no sitting can see of itself: how the next one will differ."""
+    return _BETWEEN_SITTINGS + _AMONG_OTHERS * sum(pair.disturbed for pair in pairs) / (2 * len(pairs))
+
+
+def _logs(blocks: Sequence[Block]) -> NDArray[np.float64]:
+    return np.log([block.median_ms for block in blocks])
+
+
+def _ends(logs: Centre) -> Interval:
+    return Interval(low=math.exp(logs.low), high=math.exp(logs.high))

@@ -1,0 +1,67 @@
+"""Noise: intervals that cover."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from beats_search.measuring.noise import centre_of, drifts, slope_of
+
+
+def test_scatter_is_not_taken_for_drift() -> None:
+    """Of series without a trend hardly any is told to drift; one with a trend is, whichever its direction."""
+    random = np.random.default_rng(0)
+    told = [drifts(np.exp(random.normal(0, 0.1, 40))) for _ in range(200)]
+    assert sum(told) <= 6
+    rising = np.linspace(1, 1.4, 40)
+    assert drifts(rising)
+    assert drifts(rising[::-1])
+    assert not drifts(np.linspace(1, 1.01, 40))  # certain, and not worth a word
+
+
+@given(st.lists(st.floats(-1, 1), min_size=6, max_size=30), st.floats(-1, 1))
+def test_a_centre_moves_with_its_numbers(numbers: list[float], shift: float) -> None:
+    """A centre lies in its interval, and adding a constant moves both by it."""
+    here = centre_of(np.array(numbers))
+    there = centre_of(np.array(numbers) + shift)
+    assert here.low <= here.value <= here.high
+    assert (there.low, there.value, there.high) == pytest.approx(
+        (here.low + shift, here.value + shift, here.high + shift), abs=1e-9
+    )
+
+
+@pytest.mark.parametrize("count", [6, 9, 14, 25])
+def test_interval_of_a_centre_is_wilcoxon_s(count: int) -> None:
+    """The interval holds just the shifts that Wilcoxon's exact test does not reject at 5 %."""
+    numbers = np.random.default_rng(count).normal(0.1, 1, count)
+    centre = centre_of(numbers)
+    width = centre.high - centre.low
+    for inside in (centre.low + 1e-6 * width, centre.high - 1e-6 * width):
+        assert stats.wilcoxon(numbers - inside, method="exact").pvalue >= 0.04  # one rank of caution
+    for outside in (centre.low - 0.2 * width, centre.high + 0.2 * width):
+        assert stats.wilcoxon(numbers - outside, method="exact").pvalue < 0.05
+
+
+@given(
+    st.lists(st.tuples(st.floats(-1, 1), st.floats(-1, 1)), min_size=6, max_size=30),
+    st.floats(0, 1),
+)
+def test_a_slope_is_found_and_lies_in_its_interval(points: list[tuple[float, float]], slope: float) -> None:
+    """Points on a line have its slope exactly; scattered ones have one in its interval, between 0 and 1."""
+    at, scatter = np.array(points).T
+    for values in (slope * at, slope * at + scatter):
+        found = slope_of(at, values)
+        assert 0 <= found.low <= found.value <= found.high <= 1
+    if np.ptp(at) > 1e-6:
+        assert slope_of(at, slope * at).value == pytest.approx(slope, abs=1e-6)
+
+
+def test_slopes_cover_the_true_one() -> None:
+    """At least 90 % of the intervals hold the slope of noisy points."""
+    random, held = np.random.default_rng(0), 0
+    for _ in range(200):
+        at = random.normal(0, 0.03, 20)
+        found = slope_of(at, 0.5 * at + random.normal(0, 0.02, 20))
+        held += found.low <= 0.5 <= found.high
+    assert held >= 180
