@@ -141,14 +141,9 @@ def test_scatter_of_the_reference_alone_does_not_move_a_candidate(slowness: floa
     assert latency.ratio_interval.high / latency.ratio_interval.low < 1.1
 
 
-@pytest.mark.parametrize(
-    ("arithmetic", "until"), [(1.0, 0.15), (1.08, math.inf)], ids=["in some rounds", "and arithmetic in all"]
-)
-def test_what_slows_candidate_and_reference_alike_cancels(arithmetic: float, until: float) -> None:
-    """A candidate that is slower whenever the reference is, or arithmetic is, is told at the reference's usual time."""
-    bench = Bench(noise=lognormal(0.002), arithmetic=arithmetic)
-    bench.learn_its_pace()
-    bench.shared = ((bench.now, bench.now + until),)
+def test_what_slows_candidate_and_reference_alike_cancels() -> None:
+    """A candidate that is slower whenever the reference is is told at the reference's usual time."""
+    bench = Bench(noise=lognormal(0.002), arithmetic=1.0, shared=((0.0, 0.15),))
     candidate, reference = (bench.session(name, seconds, slowed=1.08) for name, seconds in (("c", 0.001), ("r", 0.004)))
     latency = measure_latency(candidate, reference, reference_median_ms=4.0, clocks=bench.clocks)
     assert latency.median_ms == pytest.approx(1.0, rel=0.01)
@@ -157,13 +152,13 @@ def test_what_slows_candidate_and_reference_alike_cancels(arithmetic: float, unt
 
 @pytest.mark.parametrize("slowness", [0.5, 2.0])
 def test_another_machine_is_another_scale(slowness: float) -> None:
-    """Far from its stored median, the reference says how fast this machine is; one that is slower is told."""
+    """Far from its stored median, the reference says how fast this machine is; the interval is wider for it."""
     bench = Bench()
     candidate, reference = bench.session("c", 0.001 * slowness), bench.session("r", 0.004 * slowness)
     latency = measure_latency(candidate, reference, reference_median_ms=4.0, clocks=bench.clocks)
     assert latency.median_ms == pytest.approx(1.0)
     assert latency.raw_median_ms == pytest.approx(slowness)
-    assert latency.disturbed == (slowness > 1)
+    assert latency.ratio_interval.high / latency.ratio_interval.low > 1.5
 
 
 def test_a_machine_that_gets_slower_is_told() -> None:

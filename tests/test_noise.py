@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from beats_search.measuring.noise import centre_of, drifts, slope_of
+from beats_search.measuring.noise import centre_of, drifts, scatter_of
 
 
 def test_scatter_is_not_taken_for_drift() -> None:
@@ -43,25 +43,10 @@ def test_interval_of_a_centre_is_wilcoxon_s(count: int) -> None:
         assert stats.wilcoxon(numbers - outside, method="exact").pvalue < 0.05
 
 
-@given(
-    st.lists(st.tuples(st.floats(-1, 1), st.floats(-1, 1)), min_size=6, max_size=30),
-    st.floats(0, 1),
-)
-def test_a_slope_is_found_and_lies_in_its_interval(points: list[tuple[float, float]], slope: float) -> None:
-    """Points on a line have its slope exactly; scattered ones have one in its interval, between 0 and 1."""
-    at, scatter = np.array(points).T
-    for values in (slope * at, slope * at + scatter):
-        found = slope_of(at, values)
-        assert 0 <= found.low <= found.value <= found.high <= 1
-    if np.ptp(at) > 1e-6:
-        assert slope_of(at, slope * at).value == pytest.approx(slope, abs=1e-6)
-
-
-def test_slopes_cover_the_true_one() -> None:
-    """At least 90 % of the intervals hold the slope of noisy points."""
-    random, held = np.random.default_rng(0), 0
-    for _ in range(200):
-        at = random.normal(0, 0.03, 20)
-        found = slope_of(at, 0.5 * at + random.normal(0, 0.02, 20))
-        held += found.low <= 0.5 <= found.high
-    assert held >= 180
+@given(st.lists(st.floats(-1, 1), min_size=6, max_size=30), st.floats(0.1, 9), st.floats(-1, 1))
+def test_scatter_is_a_ratio_of_widths(numbers: list[float], factor: float, shift: float) -> None:
+    """It grows with the values' width, not with where they are; beside others that do not scatter it is 1."""
+    values = np.array(numbers)
+    scatters = float(np.median(np.abs(values - np.median(values)))) > 1e-6
+    assert scatter_of(factor * values + shift, beside=values) == pytest.approx(factor if scatters else 1.0, rel=1e-6)
+    assert scatter_of(values, beside=np.ones(len(values))) == 1.0

@@ -1,5 +1,6 @@
 """The benchmark of real searches: its arithmetic and its plot. Nothing is trained."""
 
+import math
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 
@@ -9,8 +10,10 @@ from beats_search.records.part import Part
 from beats_search.records.plain import to_plain
 from beats_search.records.plan import TrainingPlan, TrialPlan
 from search_efficiency_arms import Search, Tried
+from search_efficiency_digits import compared
+from search_efficiency_latencies import structure
 from search_efficiency_plot import Line, plot
-from search_efficiency_real import course, structure, summarize
+from search_efficiency_real import course, summarize
 
 PLAN = TrialPlan(
     dataset=Part(name="mnist"),
@@ -48,6 +51,20 @@ def test_the_whole_is_the_front_of_all_searches_together() -> None:
     assert ours["final_share"] == [pytest.approx(1.0)]
     assert peer["seconds"]["0.95"] == {"median": 80.0, "low": 80.0, "high": 80.0, "reached": 0, "of": 1}
     assert peer["times_frontier"] == 20.0
+
+
+def test_the_shipped_search_is_held_against_what_the_plain_one_ended_with() -> None:
+    """Seconds count until as much was known; a search that never knew as much has no finite share."""
+    searches = [
+        replace(searched("shipped", 9.0, tried(2.0, WIDE, 0.9), tried(5.0, PLAN, 0.9)), seed=1),
+        replace(searched("plain", 40.0, tried(20.0, PLAN, 0.9), tried(40.0, WIDE, 0.8)), seed=1),
+        replace(searched("shipped", 9.0, tried(2.0, WIDE, 0.9)), seed=2),
+        replace(searched("plain", 40.0, tried(20.0, PLAN, 0.9)), seed=2),
+    ]
+    first, second = compared(searches, RATIOS)["seeds"]
+    assert (first["shipped_seconds"], first["plain_seconds"], first["share"]) == (5.0, 40.0, 0.125)
+    assert first["plain_last_gain_seconds"] == 20.0
+    assert second["share"] == math.inf
 
 
 def test_structure_is_all_but_the_training() -> None:

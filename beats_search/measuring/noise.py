@@ -52,21 +52,13 @@ def centre_of(differences: NDArray[np.float64]) -> Centre:
     return Centre(value=float(np.median(means)), low=float(means[rank]), high=float(means[-1 - rank]))
 
 
-def slope_of(at: NDArray[np.float64], values: NDArray[np.float64]) -> Centre:
-    """Return how far values of shape (n,) rise as `at`, of shape (n,), rises by one: not below 0, not above 1.
+def scatter_of(values: NDArray[np.float64], beside: NDArray[np.float64]) -> float:
+    """Return how far values of shape (n,) are from their median, in the median, over the same of others.
 
-    It is the median of the slopes between all pairs that differ in `at`, its interval theirs by rank
-    (Theil 1950, Sen 1968). Where `at` does not vary nothing is known, and it is taken to be 1.
+    Where the others do not scatter, nothing is known, and it is taken to be 1.
     """
-    first, second = np.triu_indices(len(at), 1)
-    runs, rises = at[second] - at[first], values[second] - values[first]
-    slopes = np.sort(rises[np.abs(runs) > _SAME] / runs[np.abs(runs) > _SAME])
-    if not len(slopes):
-        return Centre(value=1.0, low=0.0, high=1.0)
-    between = _Z * math.sqrt(len(at) * (len(at) - 1) * (2 * len(at) + 5) / 18)
-    rank = max(0, math.floor((len(slopes) - between) / 2 - 0.5))
-    value, low, high = np.clip([np.median(slopes), slopes[rank], slopes[-1 - rank]], 0, 1).tolist()
-    return Centre(value=value, low=low, high=high)
+    own, others = (float(np.median(np.abs(each - np.median(each)))) for each in (values, beside))
+    return own / others if others > _SAME else 1.0
 
 
 def _rank(count: int) -> int:

@@ -9,14 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beats_search.measuring.blocks import Block, Clocks, Protocol
-from beats_search.measuring.noise import Centre, centre_of, drifts, slope_of
+from beats_search.measuring.noise import Centre, centre_of, drifts, scatter_of
 from beats_search.records.outcome import Interval, Latency
 
 _CROWDED: Final = 0.2  # of all cores' time, others'
 _SPAN_S: Final = 0.1  # others' time is counted in hundredths of a second
 _BETWEEN_SITTINGS: Final = 0.02
 _AMONG_OTHERS: Final = 0.18
-_UNUSUAL: Final = 0.1  # further than that from its usual time, in logarithms, the whole machine has changed
+_UNSURE: Final = 0.4  # of a slope that may be anything from 0 to 1
+_ANOTHER_MACHINE: Final = 0.25  # so far from its usual time, in logarithms, the reference is on one
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +73,9 @@ class Sitting:
 
     def _best(self, place: int) -> Sequence[_Pair]:
         """Return the undisturbed pairs of a model, or all where these are too few."""
-        limit, usual = self._yardstick.limit(), self._usual_ms or math.inf
+        limit = self._yardstick.limit()
         pairs = [
-            _pair(blocks[place], blocks[0], limit, is_slow=crowded or blocks[0].median_ms > usual * math.exp(_UNUSUAL))
+            _pair(blocks[place], blocks[0], limit, crowded=crowded)
             for blocks, crowded in zip(self._rounds, self._watch.crowded(), strict=True)
         ]
         undisturbed = [pair for pair in pairs if not pair.disturbed]
@@ -87,23 +88,18 @@ class Sitting:
     def _ratio(self, pairs: Sequence[_Pair]) -> Centre:
         """Return the logarithm of a candidate's time at the reference's usual time, over that.
 
-        The candidate's time is held against the reference's by analysis of covariance (Cochran 1957):
-        where both rise together it moves along with it, where only the reference's scatters it does not.
-        What slows the yardstick as well slows both.
+        As much as its rounds scatter beside the reference's, so much it moves with it (the slope of the
+        reduced major axis, Kermack & Haldane 1950): a file of the same kind altogether, one that is small
+        enough not to wait for memory hardly.
         """
         candidate, reference = _logs([pair.candidate for pair in pairs]), _logs([pair.reference for pair in pairs])
         if self._usual_ms is None:
             return centre_of(candidate - reference)
-        blocks = [block for pair in pairs for block in (pair.candidate, pair.reference)]
-        usual = math.log(self._usual_ms) + self._yardstick.pace(
-            [reading for each in blocks for reading in each.readings]
-        )
+        usual = math.log(self._usual_ms)
         away = reference - usual
         far = abs(float(np.median(away)))
-        slope = slope_of(away, candidate)
-        chosen = 1.0 if far > _UNUSUAL else slope.value
-        unsure = max(slope.high - chosen, chosen - slope.low) * min(far, _UNUSUAL)
-        return centre_of(candidate - usual - chosen * away).beside(unsure)
+        alike = 1.0 if far > _ANOTHER_MACHINE else min(1.0, scatter_of(candidate, beside=reference))
+        return centre_of(candidate - usual - alike * away).beside(_UNSURE * far)
 
     def _candidate(self, pairs: Sequence[_Pair]) -> Latency:
         seen, scale_ms = self._ratio(pairs), self._scale_ms()
@@ -157,8 +153,8 @@ class _Watch:
         return self._told + self._open * (self._told[-1:] or [False])
 
 
-def _pair(candidate: Block, reference: Block, limit: float, *, is_slow: bool) -> _Pair:
-    disturbed = sum(is_slow or block.interrupted or max(block.readings) > limit for block in (candidate, reference))
+def _pair(candidate: Block, reference: Block, limit: float, *, crowded: bool) -> _Pair:
+    disturbed = sum(crowded or block.interrupted or max(block.readings) > limit for block in (candidate, reference))
     return _Pair(candidate, reference, disturbed)
 
 

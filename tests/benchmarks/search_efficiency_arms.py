@@ -100,33 +100,37 @@ def search(arm: str, seed: int, budget_s: float, data: Path) -> Search:
         os.environ[STORE] = str(folder / "store")
         space = folder / "space.yaml"
         space.write_text(SPACE.format(root=root), encoding="utf-8")
-        noting = _Noting(budget_s)
+        noting = Noting(budget_s)
         started = _with_ray if arm == RAY else _with_settings(SETTINGS[arm])
         started(space, seed, folder / "run", noting)
         return Search(arm=arm, seed=seed, budget_s=budget_s, tried=tuple(noting.tried))
 
 
-class _Noting:
+class Noting:
     """Notes each outcome, and interrupts the search when the budget is spent."""
 
-    def __init__(self, budget_s: float) -> None:
+    def __init__(self, budget_s: float, clock: Callable[[], float] = time.process_time) -> None:
+        """Set the clock to 0."""
         self.tried: list[Tried] = []
         self._budget_s = budget_s
+        self._clock = clock
         self.start()
 
     def start(self) -> None:
         """Set the clock to 0."""
-        self._began = time.process_time()
+        self._began = self._clock()
 
     @property
     def spent(self) -> bool:
-        return time.process_time() - self._began >= self._budget_s
+        """Whether the budget is."""
+        return self._clock() - self._began >= self._budget_s
 
     def note(self, plan: TrialPlan, outcome: TrialOutcome) -> None:
+        """Note what a plan came to, now."""
         finished = outcome if isinstance(outcome, Finished) else None
         self.tried.append(
             Tried(
-                at_s=time.process_time() - self._began,
+                at_s=self._clock() - self._began,
                 ended=type(outcome).__name__,
                 plan=to_plain(plan),
                 accuracy=finished.accuracy if finished else None,
@@ -135,24 +139,25 @@ class _Noting:
         )
 
     def watch(self, event: Event, _: RunRecord) -> None:
+        """Note the outcomes among the events of a run; KeyboardInterrupt ends it as Ctrl-C does."""
         if isinstance(event, Ended):
             self.note(event.record.plan, event.record.outcome)
         if self.spent:
             raise KeyboardInterrupt
 
 
-_Start = Callable[[Path, int, Path, _Noting], None]
+_Start = Callable[[Path, int, Path, Noting], None]
 
 
 def _with_settings(settings: Mapping[str, object]) -> _Start:
-    def start(space: Path, seed: int, folder: Path, noting: _Noting) -> None:
+    def start(space: Path, seed: int, folder: Path, noting: Noting) -> None:
         keys = tuple(f"search.{name}={json.dumps(value)}" for name, value in settings.items())
         run(RunRequest(space=space, changes=(f"seed={seed}", *keys), out=folder), noting.watch)
 
     return start
 
 
-def _with_ray(space: Path, seed: int, folder: Path, noting: _Noting) -> None:
+def _with_ray(space: Path, seed: int, folder: Path, noting: Noting) -> None:
     from ray.tune.search.optuna import OptunaSearch
 
     asked: dict[str, TrialPlan] = {}

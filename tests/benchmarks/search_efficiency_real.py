@@ -14,7 +14,6 @@ import math
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -22,17 +21,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from beats_search.measuring.blocks import Protocol
-from beats_search.measuring.latency import measure_together
 from beats_search.measuring.machine import describe_machine
 from beats_search.pareto import hypervolume
-from beats_search.records.idle import effective
 from beats_search.records.objective import Objective
 from beats_search.records.plain import from_plain, to_plain
 from beats_search.records.plan import TrialPlan
-from beats_search.trial.probe import deploy_untrained
 from search_efficiency_arms import ARMS, Search, Tried
 from search_efficiency_courses import write_aside
+from search_efficiency_latencies import latencies, structure
 from search_efficiency_plot import Line, plot
 from throughput_files import find_files, unpacked
 
@@ -48,7 +44,6 @@ _OBJECTIVES: Final = (
     Objective(name="accuracy", direction="maximize"),
     Objective(name="latency_ms", direction="minimize"),
 )
-_PROTOCOL: Final = Protocol(half_width=0.02, budget_s=1.0)
 _SHOWN: Final = 60
 
 
@@ -65,11 +60,6 @@ def main(arguments: Sequence[str]) -> None:
     drawn = [Line(name=item["arm"], points=tuple(map(tuple, item["median_course"]))) for item in found]
     labels = ("device-seconds", "share of the hypervolume of all searches together")
     chosen.out.with_suffix(".svg").write_text(plot(drawn, *labels), encoding="utf-8")
-
-
-def structure(plan: TrialPlan) -> str:
-    """Return what is equal for plans whose files are as fast: all but how they were trained."""
-    return json.dumps(to_plain((plan.model, tuple(map(effective, plan.compression)), plan.runtime)), sort_keys=True)
 
 
 def course(search: Search, ratios: Mapping[str, float], whole: float = 1.0) -> list[tuple[float, float]]:
@@ -175,22 +165,8 @@ def _kept(folder: Path, arm: str, seed: int, chosen: argparse.Namespace) -> Sear
 
 
 def _timed(searches: Sequence[Search], path: Path, data: Path) -> Mapping[str, float]:
-    """Return the latency of every structure that was finished, as a ratio to the reference's, timed in one sitting."""
-    tried = [each for search in searches for each in search.tried if each.accuracy is not None]
-    plans = {structure(plan): plan for plan in (from_plain(TrialPlan, each.plan) for each in tried)}
-    known: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    if plans.keys() <= known.keys():
-        return known
-    reference = from_plain(TrialPlan, searches[0].tried[0].plan)
-    with unpacked(find_files(data)) as root, tempfile.TemporaryDirectory() as made:
-        engines = [
-            deploy_untrained(_at_root(plan, root), Path(made) / str(index)) for index, plan in enumerate(plans.values())
-        ]
-        opened = deploy_untrained(_at_root(reference, root), Path(made) / "reference").open
-        timed = measure_together([engine.open for engine in engines], opened, protocol=_PROTOCOL)
-    ratios = {name: latency.ratio for name, latency in zip(plans, timed, strict=True)}
-    write_aside(path, ratios)
-    return ratios
+    with unpacked(find_files(data)) as root:
+        return latencies(searches, path, lambda plan: _at_root(plan, root))
 
 
 def _at_root(plan: TrialPlan, root: Path) -> TrialPlan:
