@@ -133,7 +133,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         seen.append(len(seen) + 1)
         return latency(float(len(seen)))
 
-    monkeypatch.setattr(probing, "measure_steadily", timing)
+    monkeypatch.setattr(probing, "measure_latency", timing)
     return seen
 
 

@@ -331,7 +331,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[int]]:
     Watched.came.clear()
     for owner, name in (
         (ChannelPruning, "apply"), (OnnxRuntime, "deploy"), (OnnxRuntimeEngine, "logits"), (recipe, "fit"),
-        (trial_run, "fit"), (trial_run, "measure_steadily"), (probing, "measure_steadily"),
+        (trial_run, "fit"), (trial_run, "measure_latency"), (probing, "measure_latency"),
     ):  # fmt: skip
         noting(owner, name)
     return seen
@@ -346,7 +346,7 @@ def test_a_trial_computes_and_measures_through_the_window(tmp_path: Path, monkey
     paired, instruments = Reference(open=engine.open), Instruments(window=Watched())
     outcome = run_trial(PLAN, tmp_path / "models" / "1", paired, instruments=instruments)
     assert isinstance(outcome, Finished), outcome
-    assert seen == {"fit": {0}, "apply": {1}, "deploy": {1}, "logits": {1}, "measure_steadily": {0}}
+    assert seen == {"fit": {0}, "apply": {1}, "deploy": {1}, "logits": {1}, "measure_latency": {0}}
     assert Watched.came[-2:] == ["measuring", "measured"]
     stages = Watched.came[:-2]
     assert set(stages) == {"pace"}

@@ -331,7 +331,7 @@ def test_a_trial_tells_what_it_reused(store: Store, tmp_path: Path, monkeypatch:
     """The file is the same with a store and without; of a second run only what was not stored is trained."""
     plan, calls = replace(PLAN, compression=(PRUNED,)), list[int]()
     monkeypatch.setattr(recipe, "fit", _counting(calls))
-    monkeypatch.setattr(trial_run, "measure_steadily", lambda *_, **__: LATENCY)
+    monkeypatch.setattr(trial_run, "measure_latency", lambda *_, **__: LATENCY)
     kept = Instruments(store=store)
     first = run_trial(plan, tmp_path / "1", REFERENCE, instruments=kept)
     second = run_trial(plan, tmp_path / "2", REFERENCE, instruments=kept)
