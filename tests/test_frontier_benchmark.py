@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import search_efficiency_courses as courses
 from search_efficiency import main
-from search_efficiency_courses import Course
+from search_efficiency_courses import Course, kept_course
 from search_efficiency_problems import FUNCTIONS, problem
 from search_efficiency_summary import lines, spread, summarize
 
@@ -76,6 +76,16 @@ def test_the_same_command_goes_on(
     assert json.loads((tmp_path / "found.json").read_text(encoding="utf-8")) == first
     assert [item["sampler"] for item in first["summaries"]] == ["frontier", "random"]
     assert "zdt3 random" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["frontier_no_bands", "frontier_no_neighbours", "frontier_no_clip"])
+def test_an_ablation_searches_otherwise(tmp_path: Path, name: str) -> None:
+    """With an idea replaced the same seed tries other plans, and afterwards the sampler is whole again."""
+    whole, without, again = (
+        kept_course(tmp_path / str(index), "branin_currin", sampler, seed=2, limit=9)
+        for index, sampler in enumerate(("frontier", name, "frontier"))
+    )
+    assert whole.shares == again.shares != without.shares
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 
 from beats_search.search.samplers.frontier import Frontier, FrontierSampler
 from beats_search.search.storage import silence, without_experimental_warnings
+from search_efficiency_ablations import ABLATIONS, Ablation
 from search_efficiency_problems import Params, Problem, Values, problem
 
 ENOUGH: Final = 0.99
@@ -36,17 +37,18 @@ class Course:
 Known = Callable[[dict[str, Any]], Any]
 
 
-def _frontier(known: Known | None, on: Problem, seed: int, **settings: int) -> BaseSampler:
-    return FrontierSampler(known, seed=seed, reference_point=on.reference, settings=Frontier(**settings))
+def _frontier(known: Known | None, on: Problem, seed: int, settings: Frontier) -> BaseSampler:
+    return FrontierSampler(known, seed=seed, reference_point=on.reference, settings=settings)
+
+
+def _without(ablation: Ablation) -> Callable[[Known, Problem, int], BaseSampler]:
+    return lambda known, on, seed: _frontier(known if ablation.asks else None, on, seed, ablation.settings)
 
 
 SAMPLERS: Final[Mapping[str, Callable[[Known, Problem, int], BaseSampler]]] = {
-    "frontier": _frontier,
-    "frontier_5_queries": lambda known, on, seed: _frontier(known, on, seed, queries=5),
-    "frontier_unlimited": lambda known, on, seed: _frontier(
-        known, on, seed, queries=10**6, start_queries=4000, pool=4000
-    ),
-    "frontier_not_known": lambda _, on, seed: _frontier(None, on, seed),
+    "frontier": _without(Ablation()),
+    "frontier_unlimited": _without(Ablation(settings=Frontier(queries=10**6, start_queries=4000, pool=4000))),
+    **{name: _without(ablation) for name, ablation in ABLATIONS.items()},
     "tpe": lambda _, __, seed: TPESampler(seed=seed),
     "tpe_multivariate": lambda _, __, seed: TPESampler(seed=seed, multivariate=True),
     "gp": lambda _, __, seed: GPSampler(seed=seed),
@@ -66,7 +68,8 @@ def kept_course(folder: Path, name: str, sampler: str, seed: int, limit: int) ->
     path = folder / f"{name}-{sampler}-{limit}-{seed}.json"
     if path.is_file():
         return Course(**json.loads(path.read_text(encoding="utf-8")))
-    found = run_course(problem(name), sampler, seed, limit)
+    with ABLATIONS.get(sampler, Ablation()).replaced():
+        found = run_course(problem(name), sampler, seed, limit)
     write_aside(path, asdict(found))
     return found
 
