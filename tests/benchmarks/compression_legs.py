@@ -25,9 +25,10 @@ from beats_search.trial.recipe import compress, example_of, recovery
 
 CALIBRATION_IMAGES: Final = 512
 BITS: Final = (8, 4, 3, 2)
-RATIOS: Final = {"mnist": (0.5, 0.625, 0.75, 0.875), "cifar10": (0.25, 0.375, 0.5, 0.625)}
+RATIOS: Final = {"mnist": (0.5, 0.625, 0.75, 0.875), "cifar10": (0.375, 0.25)}
+IN_4_BITS: Final = {"mnist": (0.5,), "cifar10": ()}
 QAT_EPOCHS: Final = {"mnist": 1, "cifar10": 2}
-RECOVERY_EPOCHS: Final = {"mnist": 1, "cifar10": 2}
+RECOVERY_EPOCHS: Final = {"mnist": 1, "cifar10": 10}
 RUNTIMES: Final[Mapping[str, Callable[[int], Runtime]]] = {
     "onnxruntime": lambda batch: OnnxRuntime(threads=1, batch_size=batch),
     "openvino": lambda batch: OpenVino(threads=1, batch_size=batch),
@@ -74,11 +75,14 @@ def legs(dataset: str) -> tuple[Leg, ...]:
             )
             for ratio in RATIOS[dataset]
         ),
-        Leg(
-            name="pruned 0.5 qat 4",
-            runtimes=both,
-            write=_ours,
-            compression=(_pruned(0.5, dataset), _bits(4, qat)),
+        *(
+            Leg(
+                name=f"pruned {ratio} qat 4",
+                runtimes=both,
+                write=_ours,
+                compression=(_pruned(ratio, dataset), _bits(4, qat)),
+            )
+            for ratio in IN_4_BITS[dataset]
         ),
     )
 
