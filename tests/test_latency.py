@@ -101,6 +101,26 @@ def test_a_slow_call_is_made_no_more_often_than_an_interval_needs(count: int, ca
     assert all(latency.ratio_interval.low < 1 < latency.ratio_interval.high for latency in latencies)
 
 
+@pytest.mark.parametrize(("opening", "sessions"), [(0.01, None), (0.3, 3)])
+def test_sessions_that_take_long_to_open_are_used_again(opening: float, sessions: int | None) -> None:
+    """A fresh session for each block, unless opening one takes longer than its block may: then three in turn."""
+    bench = Bench(noise=lognormal(0.1))
+
+    def slowly(name: str) -> Callable[[], Callable[[], None]]:
+        ready = bench.session(name, 0.005)
+
+        def open_session() -> Callable[[], None]:
+            bench.work(opening)
+            return ready()
+
+        return open_session
+
+    latency = measure_latency(slowly("c"), slowly("r"), clocks=bench.clocks)
+    assert latency.blocks >= Protocol().least_rounds
+    assert bench.opened.count("c") == bench.opened.count("r") == (sessions or latency.blocks)
+    assert bench.now < 2 * 3 * opening + 1.1 * Protocol().budget_s
+
+
 def test_a_longer_call_is_made_less_often() -> None:
     """As calls get longer, blocks have fewer of them, from many to one, and the budget is hardly exceeded."""
     made = []

@@ -111,6 +111,23 @@ def test_a_measurer_waits_for_no_more_than_the_batches_that_run(tmp_path: Path) 
             assert all(now - then <= 2 for now, then in zip(held, requested, strict=True))
 
 
+@pytest.mark.parametrize("act", ["measuring", "pace"])
+def test_a_child_that_outlives_a_batch_does_not_keep_the_window(tmp_path: Path, act: str) -> None:
+    """What was forked while the window was held, as the workers of a data loader are, has its files, not its lock."""
+    window = QuietWindow(folder=tmp_path)
+    with window.measuring() if act == "measuring" else window.pace():
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(3600,), daemon=True)
+        child.start()
+    try:
+        other = _SPAWN.Event()
+        with processes((hold, (tmp_path, "measuring", other))):
+            assert other.wait(_PATIENCE_S)
+        assert child.is_alive()
+    finally:
+        child.kill()
+        child.join()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("act", ["pace", "measuring"])
 def test_a_killed_holder_lets_go(tmp_path: Path, act: str) -> None:

@@ -1,9 +1,10 @@
 """Blocks: a callable to open a session and clocks in, the median of some calls out."""
 
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, final
 
 import numpy as np
 
@@ -15,6 +16,7 @@ OpenSession = Callable[[], Call]
 Clock = Callable[[], float]
 
 _WAITED: Final = 0.1
+_COPIES: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +27,7 @@ class Protocol:
     `min_rounds` rounds and a quarter of the budget, because a moment does not know how the next ones
     scatter; or when `budget_s` per candidate is spent, after `least_rounds` rounds, the fewest that
     have a 95 % interval. While fewer rounds than that were undisturbed it goes on for up to `patience`
-    budgets, unless others compute on this machine, which mostly lasts.
+    budgets, unless others compute on this machine or the core has been slow for 30 s, which mostly lasts.
 
     A block warms up for `warmup_s` and times for `block_s`, with `min_calls` calls each; it is timed up
     to `attempts` times while the process has to wait in it. A block whose share of the budget is spent
@@ -76,6 +78,29 @@ class Block:
     def interrupted(self) -> bool:
         """Whether the process had to wait for more than a tenth of the time."""
         return self.waited > _WAITED
+
+
+@final
+class Sessions:
+    """Opens a fresh session each time; where one takes longer to open than `patience_s`, three in turn."""
+
+    def __init__(self, open_session: OpenSession, patience_s: float, clock: Clock) -> None:
+        """Begin with none."""
+        self._open_session = open_session
+        self._patience_s = patience_s
+        self._clock = clock
+        self._kept: deque[Call] = deque(maxlen=_COPIES)
+
+    def __call__(self) -> Call:
+        """Return the call of a session."""
+        if len(self._kept) == _COPIES:
+            self._kept.rotate()
+            return self._kept[0]
+        began = self._clock()
+        call = self._open_session()
+        if self._clock() - began > self._patience_s:
+            self._kept.append(call)
+        return call
 
 
 def time_block(open_session: OpenSession, rules: Protocol, share_s: float, clocks: Clocks) -> Block:

@@ -1,19 +1,19 @@
 """Latency: callables to open sessions and a clock in, a Latency each out. Nothing here knows what is called.
 
-The session is the unit of noise (memory placement), so each block opens a fresh one, warms it up and
-gives one median. A round times one block of the reference and of every candidate, in random order. A
-block in which the process had to wait for the processor is timed again. Rounds in which the core was
-slower than it can be (`yardstick`), or the machine kept busy by others (`neighbours`), are left out
-where enough remain. From the others comes what a candidate takes when the reference takes its usual
-time (`sitting`); side by side, without a usual time, their log ratio.
+The session is the unit of noise (memory placement), so each block opens a fresh one (or takes one of
+three, where opening takes longer than timing), warms it up and gives one median. A round times one
+block of the reference and of every candidate, in random order. A block in which the process had to wait
+for the processor is timed again. Rounds in which the core was slower than it can be (`yardstick`), or
+the machine kept busy by others (`neighbours`), are left out where enough remain. From the others comes
+what a candidate takes when the reference takes its usual time (`sitting`); side by side, without a
+usual time, their log ratio.
 
-A sitting cannot see how the next one will differ, so its interval is 2 % wider than its rounds scatter,
-by 0.4 of how far the reference is from its usual time, and by up to a fifth where it had to use
-disturbed rounds. In one process, between trainings and over 5 minutes, 3 files were timed 40 times each
-beside one of 5 MB, which waits for memory: itself, and two that do not. Two sittings, their undisturbed
-rounds paired, differed by less than their intervals in 83 % of cases (half width 5.4 %, standard
-deviations 1.2, 2.9 and 3.6 %); as it is told now in 97 % (5.0 %; 2.0, 2.1 and 1.5 %), and in 93 % and
-97 % (7 %) if the usual time was stored in a moment in which it was 7 % shorter or longer.
+A sitting cannot see how the next one will differ, nor why the reference is away from its usual time. So
+the interval holds the ratio whether the candidate moves with the reference or not, and is wider by 2 %,
+and by up to 27 % where it had to use disturbed rounds; widths add as independent ones do. In one process,
+between trainings and over 5 minutes, 3 files were timed 40 times each beside one of 5 MB, which waits
+for memory: itself, and two that do not. The standard deviations of their log ratios, of undisturbed
+rounds, were 1.2, 2.9 and 3.6 % as they are, 2.0, 2.1 and 1.5 % as they are told.
 """
 
 import math
@@ -22,7 +22,7 @@ from typing import Final
 
 import numpy as np
 
-from beats_search.measuring.blocks import Clocks, OpenSession, Protocol, time_block
+from beats_search.measuring.blocks import Clocks, OpenSession, Protocol, Sessions, time_block
 from beats_search.measuring.sitting import Sitting
 from beats_search.records.outcome import Latency
 
@@ -41,7 +41,7 @@ def measure_latency(
     """Time a candidate against a reference and return its latency on the reference's scale.
 
     Its 95 % interval is that of the rounds, and 2 % for what differs between sittings; where all rounds
-    were disturbed, 20 %.
+    were disturbed, 29 %.
 
     `reference_median_ms` is the stored median of the reference, at which the candidate is told; without
     one, the median measured here is used. Times are of one call.
@@ -99,19 +99,20 @@ def _timed(
 ) -> tuple[Latency, ...]:
     rules, clocks = protocol or Protocol(), clocks or Clocks()
     random = np.random.default_rng(seed)
-    sessions = (reference, *candidates)
-    sitting = Sitting(rules, clocks, usual_ms)
+    count = len(candidates) + 1
     budget_s, began = rules.budget_s * len(candidates), clocks.wall()
-    share_s = budget_s / (rules.min_rounds * len(sessions))
+    share_s = budget_s / (rules.min_rounds * count)
+    sessions = [Sessions(each, share_s, clocks.wall) for each in (reference, *candidates)]
+    sitting = Sitting(rules, clocks, usual_ms)
     look = rules.min_rounds
     while (
         sitting.count < rules.least_rounds
         or clocks.wall() < began + budget_s
         or (clocks.wall() < began + rules.patience * budget_s and sitting.may_improve())
     ):
-        order = random.permutation(len(sessions)).tolist()
+        order = random.permutation(count).tolist()
         blocks = {place: time_block(sessions[place], rules, share_s, clocks) for place in order}
-        sitting.note([blocks[place] for place in range(len(sessions))])
+        sitting.note([blocks[place] for place in range(count)])
         if sitting.count >= look and clocks.wall() >= began + budget_s / 4:
             if not sitting.may_improve() and sitting.half_width() <= rules.half_width:
                 break

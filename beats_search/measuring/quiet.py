@@ -173,9 +173,11 @@ def _noted(folder: Path, hold: _Hold) -> Iterator[None]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    """Open a file for its lock, which ends with the file."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    """Open a file for its lock, which ends here; a process that was forked in between has it open, too."""
+    descriptor, own = os.open(path, os.O_RDWR | os.O_CREAT, 0o600), os.getpid()
     try:
         yield descriptor
     finally:
+        if os.getpid() == own:
+            _let_go(descriptor)
         os.close(descriptor)

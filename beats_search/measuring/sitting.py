@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, final
 
 import numpy as np
@@ -15,8 +15,7 @@ from beats_search.records.outcome import Interval, Latency
 _CROWDED: Final = 0.2  # of all cores' time, others'
 _SPAN_S: Final = 0.1  # others' time is counted in hundredths of a second
 _BETWEEN_SITTINGS: Final = 0.02
-_AMONG_OTHERS: Final = 0.18
-_UNSURE: Final = 0.4  # of a slope that may be anything from 0 to 1
+_DISTURBED: Final = 0.27  # so far a neighbour's thread was seen to move a ratio, with what differs anyway
 _ANOTHER_MACHINE: Final = 0.25  # so far from its usual time, in logarithms, the reference is on one
 
 
@@ -27,6 +26,31 @@ class _Pair:
     candidate: Block
     reference: Block
     disturbed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Beside:
+    """A candidate's times, and how far the reference was `away` from its usual one, in logarithms of shape (n,).
+
+    The candidate moves with the reference by one of `slopes`, most probably by the first: 0 is not at
+    all, 1 as much.
+    """
+
+    candidate: NDArray[np.float64]
+    away: NDArray[np.float64]
+    slopes: tuple[float, ...]
+
+    def ratio(self) -> Centre:
+        """Return the candidate's time at the reference's usual one, over that."""
+        return self._at(self.slopes[0])
+
+    def ratio_by_any(self) -> Centre:
+        """Return it with an interval that holds it by whichever slope: no sitting can see why the reference is away."""
+        found = [self._at(slope) for slope in self.slopes]
+        return replace(found[0], low=min(each.low for each in found), high=max(each.high for each in found))
+
+    def _at(self, slope: float) -> Centre:
+        return centre_of(self.candidate - slope * self.away)
 
 
 @final
@@ -55,59 +79,59 @@ class Sitting:
         self._watch.note_round()
 
     def may_improve(self) -> bool:
-        """Tell whether too few rounds were undisturbed, and others on this machine are not the reason."""
-        if any(self._watch.crowded()):
+        """Tell whether too few rounds were undisturbed, and waiting helps: the reason is a neighbour who was not there.
+
+        Others on this machine mostly stay, and so does who has been there for some time.
+        """
+        crowded = self._watch.crowded()
+        if 2 * sum(crowded) > len(crowded) or not self._yardstick.was_fast_lately():
             return False
-        return any(pair.disturbed for place in self._candidates() for pair in self._best(place))
+        return any(pair.disturbed for pairs in self._best() for pair in pairs)
 
     def half_width(self) -> float:
         """Return the widest half of an interval of a candidate's ratio, as far as rounds tell."""
-        return max(self._ratio(self._best(place)).half_width for place in self._candidates())
+        return max((self._beside(pairs).ratio().half_width for pairs in self._best()[1:]), default=0.0)
 
     def latencies(self) -> tuple[Latency, ...]:
         """Return that of the reference and those of the candidates, on the reference's scale."""
-        return (self._reference(), *(self._candidate(self._best(place)) for place in self._candidates()))
+        own, *candidates = self._best()
+        scale_ms = self._usual_ms or math.exp(centre_of(_logs([pair.reference for pair in own])).value)
+        return (self._reference(own), *(self._candidate(pairs, scale_ms) for pairs in candidates))
 
-    def _candidates(self) -> range:
-        return range(1, len(self._rounds[0]))
+    def _best(self) -> Sequence[Sequence[_Pair]]:
+        """Return for the reference and each candidate its undisturbed pairs, or all where these are too few."""
+        limit, crowded = self._yardstick.limit(), self._watch.crowded()
+        return [self._best_of(place, limit, crowded) for place in range(len(self._rounds[0]))]
 
-    def _best(self, place: int) -> Sequence[_Pair]:
-        """Return the undisturbed pairs of a model, or all where these are too few."""
-        limit = self._yardstick.limit()
+    def _best_of(self, place: int, limit: float, crowded: Sequence[bool]) -> Sequence[_Pair]:
         pairs = [
-            _pair(blocks[place], blocks[0], limit, crowded=crowded)
-            for blocks, crowded in zip(self._rounds, self._watch.crowded(), strict=True)
+            _pair(blocks[place], blocks[0], limit, crowded=others)
+            for blocks, others in zip(self._rounds, crowded, strict=True)
         ]
         undisturbed = [pair for pair in pairs if not pair.disturbed]
         return undisturbed if len(undisturbed) >= self._rules.least_rounds else pairs
 
-    def _scale_ms(self) -> float:
-        """Return what the reference takes usually, on whose scale all is."""
-        return self._usual_ms or math.exp(centre_of(_logs([pair.reference for pair in self._best(0)])).value)
-
-    def _ratio(self, pairs: Sequence[_Pair]) -> Centre:
-        """Return the logarithm of a candidate's time at the reference's usual time, over that.
+    def _beside(self, pairs: Sequence[_Pair]) -> _Beside:
+        """Return how a candidate's times are to be seen beside the reference's.
 
         As much as its rounds scatter beside the reference's, so much it moves with it (the slope of the
         reduced major axis, Kermack & Haldane 1950): a file of the same kind altogether, one that is small
-        enough not to wait for memory hardly.
+        enough not to wait for memory hardly. Where the whole machine is slower, all move alike.
         """
         candidate, reference = _logs([pair.candidate for pair in pairs]), _logs([pair.reference for pair in pairs])
-        if self._usual_ms is None:
-            return centre_of(candidate - reference)
-        usual = math.log(self._usual_ms)
+        usual = 0.0 if self._usual_ms is None else math.log(self._usual_ms)
         away = reference - usual
-        far = abs(float(np.median(away)))
-        alike = 1.0 if far > _ANOTHER_MACHINE else min(1.0, scatter_of(candidate, beside=reference))
-        return centre_of(candidate - usual - alike * away).beside(_UNSURE * far)
+        alike = min(1.0, scatter_of(candidate, beside=reference))
+        paired = self._usual_ms is None or abs(float(np.median(away))) > _ANOTHER_MACHINE
+        return _Beside(candidate=candidate - usual, away=away, slopes=(1.0,) if paired else (alike, 0.0, 1.0))
 
-    def _candidate(self, pairs: Sequence[_Pair]) -> Latency:
-        seen, scale_ms = self._ratio(pairs), self._scale_ms()
-        ends = _ends(seen.beside(_unseen(pairs)))
-        return self._latency(pairs, seen, ends, scale_ms, Interval(low=ends.low * scale_ms, high=ends.high * scale_ms))
+    def _candidate(self, pairs: Sequence[_Pair], scale_ms: float) -> Latency:
+        beside = self._beside(pairs)
+        ends = _ends(beside.ratio_by_any().beside(_unseen(pairs)))
+        interval_ms = Interval(low=ends.low * scale_ms, high=ends.high * scale_ms)
+        return self._latency(pairs, beside.ratio(), ends, scale_ms, interval_ms)
 
-    def _reference(self) -> Latency:
-        pairs = self._best(0)
+    def _reference(self, pairs: Sequence[_Pair]) -> Latency:
         own = centre_of(_logs([pair.reference for pair in pairs]))
         one = Centre(value=0.0, low=0.0, high=0.0)
         return self._latency(pairs, one, _ends(one), math.exp(own.value), _ends(own.beside(_unseen(pairs))))
@@ -160,7 +184,7 @@ def _pair(candidate: Block, reference: Block, limit: float, *, crowded: bool) ->
 
 def _unseen(pairs: Sequence[_Pair]) -> float:
     """Return what no sitting can see of itself: how the next one will differ."""
-    return _BETWEEN_SITTINGS + _AMONG_OTHERS * sum(pair.disturbed for pair in pairs) / (2 * len(pairs))
+    return _BETWEEN_SITTINGS + _DISTURBED * sum(pair.disturbed for pair in pairs) / (2 * len(pairs))
 
 
 def _logs(blocks: Sequence[Block]) -> NDArray[np.float64]:

@@ -5,11 +5,13 @@ small model takes 1.6 times as long while the neighbour computes, a large one, w
 1.2 times: their ratio is off by a third, and all rounds of such a stretch of 0.3 to 2 s agree. The
 arithmetic here takes 1.6 times as long, too. On 2 cores of such a machine a third of 45 s was so; 5 and
 95 % of a small model's blocks were below 7.1 and 13.7 microseconds over all, 7.1 and 7.4 over the rest.
+
+What is seen is what was not there before: a neighbour who never leaves, or a core that is slower than
+the one on which nine tenths of the time are spent, is how this machine is.
 """
 
 import math
 import time
-from collections import deque
 from collections.abc import Callable
 from functools import cache
 from typing import Final, final
@@ -17,9 +19,11 @@ from typing import Final, final
 import numpy as np
 
 _RUNS: Final = 3
-_REMEMBERED: Final = 2048
+_REMEMBERED_S: Final = 600
+_FEWEST: Final = 60
 _BEST: Final = 0.1  # the quantile that counts as best: the very shortest may be a clock's slip
-_SLOWER: Final = 1.15
+_SLOWER: Final = 1.2
+_LATELY_S: Final = 30
 
 
 def _sum_of_squares() -> int:
@@ -31,7 +35,11 @@ def _sum_of_squares() -> int:
 
 @final
 class Yardstick:
-    """Takes readings, and remembers the last 2,048: a machine may be fast no more."""
+    """Takes readings, and remembers the shortest of each second.
+
+    Seconds older than ten minutes are forgotten, but for the last 60 that had a reading: a machine may be
+    fast no more.
+    """
 
     def __init__(
         self, clock: Callable[[], float] = time.perf_counter, work: Callable[[], object] = _sum_of_squares
@@ -39,17 +47,30 @@ class Yardstick:
         """Start with no readings."""
         self._clock = clock
         self._work = work
-        self._readings: deque[float] = deque(maxlen=_REMEMBERED)
+        self._shortest: dict[int, float] = {}
 
     def read(self) -> float:
         """Return the seconds that the arithmetic takes now, the shortest of three runs."""
         reading = min(self._run() for _ in range(_RUNS))
-        self._readings.append(reading)
+        second = int(self._clock())
+        if second not in self._shortest:
+            self._forget(second - _REMEMBERED_S)
+        self._shortest[second] = min(reading, self._shortest.get(second, reading))
         return reading
 
     def limit(self) -> float:
-        """Return the seconds from which on a reading is slow: 15 % more than at best; infinite without readings."""
-        return _SLOWER * float(np.quantile(self._readings, _BEST)) if self._readings else math.inf
+        """Return the seconds from which on a reading is slow: a fifth more than at best; infinite without readings."""
+        return _SLOWER * float(np.quantile([*self._shortest.values()], _BEST)) if self._shortest else math.inf
+
+    def was_fast_lately(self) -> bool:
+        """Tell whether a reading of the last 30 s was not slow."""
+        limit, since = self.limit(), self._clock() - _LATELY_S
+        return any(reading <= limit for second, reading in self._shortest.items() if second >= since)
+
+    def _forget(self, before: float) -> None:
+        for second in [*self._shortest][: -(_FEWEST - 1)]:
+            if second < before:
+                del self._shortest[second]
 
     def _run(self) -> float:
         began = self._clock()

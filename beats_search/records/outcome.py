@@ -63,12 +63,12 @@ class Interval:
 class Latency:
     """Time of one call of the whole batch, paired with a reference in the same session of timing.
 
-    `ratio` is candidate / reference; `median_ms` is that ratio times the stored median of the
-    reference, so that all trials of a run are on one scale. `raw_median_ms` is the candidate's own
-    median. `settled` is False when the time budget was spent before the interval was narrow enough.
-    `blocks` counts those of the candidate, and the reference has as many; in `disturbed_blocks` of both
-    the process had to wait for the processor, or others kept the machine busy. `drifted` says that the
-    reference's time had a trend.
+    `ratio` is the candidate's time over the reference's, when that takes its usual time; `median_ms` is
+    that ratio times the usual time, so that all trials of a run are on one scale. `raw_median_ms` is the
+    candidate's own median. `settled` is False when the time budget was spent before the rounds told the
+    ratio narrowly enough. `blocks` counts those of the candidate that were used, and the reference has as
+    many; in `disturbed_blocks` of both the process had to wait for the processor, the core was slower than
+    it can be, or others kept the machine busy. `drifted` says that the reference's time had a trend.
     """
 
     median_ms: float

@@ -15,6 +15,7 @@ from beats_search.measuring.footprint import measure_footprint
 from beats_search.measuring.latency import measure_latency
 from beats_search.measuring.quality import accuracy, accuracy_interval, check_finite, check_parity
 from beats_search.measuring.quiet import ALONE, QuietWindow
+from beats_search.measuring.yardstick import own_yardstick
 from beats_search.records.outcome import Finished, Interval, Latency, Stopped, TrialOutcome
 from beats_search.records.plan import TrialPlan
 from beats_search.tensors.data import DataBundle, Split, to_float
@@ -97,6 +98,7 @@ def _recipe(
     with timing.stage("model"):
         model = build_model(plan, data)
     pace = instruments.window.pace
+    own_yardstick().read()  # before and after training, so that the first timing knows what is fast here
     with timing.stage("training"):
         tree, seed = StageTree(plan, data, instruments.store), stage_seed(plan, "training")
         with tree.training(model) as begun:
@@ -108,6 +110,7 @@ def _recipe(
             curve=trained.curve,
             reused_seconds=tree.reused_seconds,
         )
+    own_yardstick().read()
     with timing.stage("compression"):
         compressed = tree.compressed(trained.model, recovery(plan, data, pace), instruments.window)
     with timing.stage("export"), pace():
