@@ -15,7 +15,7 @@ from beats_search.records.outcome import Interval, Latency
 _CROWDED: Final = 0.2  # of all cores' time, others'
 _SPAN_S: Final = 0.1  # others' time is counted in hundredths of a second
 _BETWEEN_SITTINGS: Final = 0.02
-_DISTURBED: Final = 0.27  # so far a neighbour's thread was seen to move a ratio, with what differs anyway
+_DISTURBED: Final = 0.27  # together, as far as a neighbour's thread was seen to move a ratio: by 1.6 / 1.2
 _ANOTHER_MACHINE: Final = 0.25  # so far from its usual time, in logarithms, the reference is on one
 
 

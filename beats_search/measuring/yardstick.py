@@ -6,8 +6,7 @@ small model takes 1.6 times as long while the neighbour computes, a large one, w
 arithmetic here takes 1.6 times as long, too. On 2 cores of such a machine a third of 45 s was so; 5 and
 95 % of a small model's blocks were below 7.1 and 13.7 microseconds over all, 7.1 and 7.4 over the rest.
 
-What is seen is what was not there before: a neighbour who never leaves, or a core that is slower than
-the one on which nine tenths of the time are spent, is how this machine is.
+A neighbour who never leaves is not seen: his share is how fast this machine is.
 """
 
 import math

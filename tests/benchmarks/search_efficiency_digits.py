@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -119,7 +119,7 @@ def _search(name: str, seed: int, began: float, out: Path) -> None:
         request = RunRequest(space=_SPACE, changes=(f"seed={seed}", *CHANGES[name]), out=Path(made) / "run")
         started = time.time() - began
         run(request, noting.watch)
-    tried = [Tried(**{**asdict(each), "at_s": started + each.at_s, "plan": each.plan}) for each in noting.tried]
+    tried = [replace(each, at_s=started + each.at_s) for each in noting.tried]
     write_aside(out, asdict(Search(arm=name, seed=seed, budget_s=tried[-1].at_s, tried=tuple(tried))))
 
 
