@@ -25,10 +25,16 @@ def macs(model: nn.Module, example: Tensor) -> int:
 
     `example` is a batch of inputs; the model's mode and gradients are not touched.
     """
+    with FlopCounterMode(display=False) as counter:
+        call_once(model, example)
+    return int(counter.get_total_flops()) // (2 * len(example))
+
+
+def call_once(model: nn.Module, example: Tensor) -> None:
+    """Call a model on a batch of inputs in eval mode, to watch what it does; its mode and gradients are not touched."""
     training = {module: module.training for module in model.modules()}
-    weights = {name: weight.detach() for name, weight in model.named_parameters()}  # the counter follows gradients
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+    weights = {name: weight.detach() for name, weight in model.named_parameters()}  # a flop counter follows gradients
+    with torch.no_grad():  # in inference mode some operators are not taken apart
         functional_call(model.eval(), weights, (example,))
     for module, mode in training.items():
         module.training = mode
-    return int(counter.get_total_flops()) // (2 * len(example))

@@ -4,7 +4,8 @@ No timing is involved, so that equal plans are computed alike on equal machines.
 measurements of whole training steps on a Zen 4 CPU (avx512_bf16), 1 and 2 threads: channels_last
 was never slower for convolutional networks in float32, and bf16 paid from about 100 million
 multiply-accumulates per batch on (1.1 to 2 times as fast), below which its casts cost what they save.
-A second thread pays from about the same size on; below it, it costs a tenth or more.
+A second thread pays from about the same size on; below it, it costs a tenth or more. Where a kernel of
+the CPU cannot be trusted (`kernels.py`), neither is chosen, whoever asks for it.
 """
 
 from copy import deepcopy
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from beats_search.tensors.data import to_float
 from beats_search.tensors.network import macs
+from beats_search.training.kernels import convolutions
 
 MACS_WORTH_IT: Final = 100_000_000
 """Multiply-accumulates of one forward pass of a batch, from which on bf16 and further threads pay."""
@@ -64,14 +66,20 @@ def find_numerics(
     """Return how to compute batches of that shape on a device where `model` already is."""
     images, inputs = batch_shape[0], torch.zeros(1, *batch_shape[1:], device=device)
     large = images * macs(model, inputs) >= MACS_WORTH_IT
-    channels_last = device.type in _CHANNELS_LAST and _takes_channels_last(model, batch_shape, device)
+    called = convolutions(model, inputs) if device.type == "cpu" else ()
+    channels_last = (
+        device.type in _CHANNELS_LAST
+        and not any(each.fails_in_channels_last for each in called)
+        and _takes_channels_last(model, batch_shape, device)
+    )
+    trusted = not any(each.fails_in_bf16 for each in called)
     match precision:
         case "fp32":
             bf16 = False
         case "bf16":
-            bf16 = True
+            bf16 = trusted
         case "auto":
-            bf16 = large and has_bf16(device)
+            bf16 = trusted and large and has_bf16(device)
     return Numerics(bf16=bf16, channels_last=channels_last, parallel=large)
 
 
