@@ -25,10 +25,12 @@ from beats_search.trial.recipe import compress, example_of, recovery
 
 CALIBRATION_IMAGES: Final = 512
 BITS: Final = (8, 4, 3, 2)
-RATIOS: Final = {"mnist": (0.5, 0.625, 0.75, 0.875), "cifar10": (0.375, 0.25)}
-IN_4_BITS: Final = {"mnist": (0.5,), "cifar10": ()}
 QAT_EPOCHS: Final = {"mnist": 1, "cifar10": 2}
-RECOVERY_EPOCHS: Final = {"mnist": 1, "cifar10": 10}
+RATIOS: Final = (0.5, 0.625, 0.75, 0.875)
+"""Shares of the channels that go from the networks for MNIST."""
+INSIDE: Final = ("*.body.0",)
+"""The first convolution of every residual block, which no shortcut depends on."""
+BOTH: Final = ("onnxruntime", "openvino")
 RUNTIMES: Final[Mapping[str, Callable[[int], Runtime]]] = {
     "onnxruntime": lambda batch: OnnxRuntime(threads=1, batch_size=batch),
     "openvino": lambda batch: OpenVino(threads=1, batch_size=batch),
@@ -58,32 +60,14 @@ class Leg:
 
 def legs(dataset: str) -> tuple[Leg, ...]:
     """Return all ways that are compared on a data set."""
-    both = ("onnxruntime", "openvino")
     qat = QAT_EPOCHS[dataset]
     return (
-        Leg(name="fp32", runtimes=("torch_eager", *both), write=_ours),
+        Leg(name="fp32", runtimes=("torch_eager", *BOTH), write=_ours),
         Leg(name="quantize_static", runtimes=("onnxruntime",), write=_quantize_static),
         Leg(name="nncf", runtimes=("openvino",), write=_nncf),
-        *(Leg(name=f"ptq {bits}", runtimes=both, write=_ours, compression=(_bits(bits, 0),)) for bits in BITS),
-        *(Leg(name=f"qat {bits}", runtimes=both, write=_ours, compression=(_bits(bits, qat),)) for bits in BITS),
-        *(
-            Leg(
-                name=f"pruned {ratio} qat 8",
-                runtimes=both,
-                write=_ours,
-                compression=(_pruned(ratio, dataset), _bits(8, 1)),
-            )
-            for ratio in RATIOS[dataset]
-        ),
-        *(
-            Leg(
-                name=f"pruned {ratio} qat 4",
-                runtimes=both,
-                write=_ours,
-                compression=(_pruned(ratio, dataset), _bits(4, qat)),
-            )
-            for ratio in IN_4_BITS[dataset]
-        ),
+        *(_ours_on_both(f"ptq {bits}", _bits(bits, 0)) for bits in BITS),
+        *(_ours_on_both(f"qat {bits}", _bits(bits, qat)) for bits in BITS),
+        *_pruned(dataset),
     )
 
 
@@ -110,9 +94,24 @@ def _bits(bits: int, epochs: int) -> Part:
     return Part(name="quantization", settings=(("bits", bits), ("mode", mode), ("recovery_epochs", epochs)))
 
 
-def _pruned(ratio: float, dataset: str) -> Part:
-    settings = (("ratio", ratio), ("round_to", 8), ("recovery_epochs", RECOVERY_EPOCHS[dataset]), ("distillation", 0.5))
-    return Part(name="channel_pruning", settings=settings)
+def _pruned(dataset: str) -> tuple[Leg, ...]:
+    """Return the ways that take channels away; from networks for CIFAR-10 inside of blocks, with a long recovery."""
+    if dataset == "cifar10":
+        inside = _narrowed(ratio=0.625, layers=INSIDE, recovery_epochs=10, distillation=0.9)
+        return (_ours_on_both("pruned 0.625 inside ptq 8", inside, _bits(8, 0)),)
+    everywhere = {ratio: _narrowed(ratio=ratio, recovery_epochs=1, distillation=0.5) for ratio in RATIOS}
+    return (
+        *(_ours_on_both(f"pruned {ratio} qat 8", part, _bits(8, 1)) for ratio, part in everywhere.items()),
+        _ours_on_both("pruned 0.5 qat 4", everywhere[0.5], _bits(4, 1)),
+    )
+
+
+def _narrowed(**settings: Any) -> Part:  # noqa: ANN401 - whatever pruning takes
+    return Part(name="channel_pruning", settings=(*tuple(settings.items()), ("round_to", 8)))
+
+
+def _ours_on_both(name: str, *compression: Part) -> Leg:
+    return Leg(name=name, runtimes=BOTH, write=_ours, compression=compression)
 
 
 def _ours(case: Case, leg: Leg) -> Mapping[str, Path]:
