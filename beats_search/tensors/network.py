@@ -34,7 +34,7 @@ def call_once(model: nn.Module, example: Tensor) -> None:
     """Call a model on a batch of inputs in eval mode, to watch what it does; its mode and gradients are not touched."""
     training = {module: module.training for module in model.modules()}
     weights = {name: weight.detach() for name, weight in model.named_parameters()}  # a flop counter follows gradients
-    with torch.no_grad():  # in inference mode some operators are not taken apart
+    with torch.inference_mode():
         functional_call(model.eval(), weights, (example,))
     for module, mode in training.items():
         module.training = mode

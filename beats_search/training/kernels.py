@@ -10,6 +10,7 @@ from typing import Any, Final, final
 
 import torch
 from torch import Tensor, nn
+from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from beats_search.tensors.network import call_once
@@ -85,7 +86,10 @@ class _Listening(TorchDispatchMode):  # type: ignore[no-untyped-call]  # by torc
                     padding=_each(padding, rank),
                 )
             )
-        return func(*args, **(kwargs or {}))
+            return func(*args, **(kwargs or {}))
+        with self:  # in inference mode operators arrive whole, with convolutions within
+            parts = func.decompose(*args, **(kwargs or {})) if isinstance(func, OpOverload) else NotImplemented
+        return func(*args, **(kwargs or {})) if parts is NotImplemented else parts
 
 
 def _each(setting: Sequence[int], rank: int) -> tuple[int, ...]:
