@@ -24,6 +24,7 @@ from beats_search.search.frontier.codes import Codes
 from beats_search.search.frontier.history import Note, read_history, signs_of, write_note
 from beats_search.search.frontier.oracle import OfDomain, OfFunction, oracle_of
 from beats_search.search.improvement import Array
+from beats_search.search.one_thread import on_one_thread
 from beats_search.search.proposal import seed_of
 from beats_search.space.draw import Replay
 
@@ -185,7 +186,8 @@ class _Proposing:
             pace=self._pace(),
             rng=np.random.default_rng(self.seed),
         )
-        row = choosing.choose()
+        with on_one_thread():
+            row = choosing.choose()
         write_note(study, trial, codes, Note(asked=choosing.asking.fresh, chosen=row.tobytes()))
         return codes.params(row)
 
