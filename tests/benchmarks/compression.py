@@ -108,7 +108,9 @@ def _write(asked: argparse.Namespace) -> None:
             {
                 "schema": 1,
                 "date": datetime.now(UTC).date().isoformat(),
-                "command": shlex.join(["python", "tests/benchmarks/compression.py", *asked.steps]),
+                "command": shlex.join(
+                    ["python", "tests/benchmarks/compression.py", *asked.steps, "--datasets", *asked.datasets]
+                ),
                 "machine": dict(describe_machine()),
                 "legs": found,
             },
