@@ -26,6 +26,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
 )
 from torch import Tensor, nn
 
+from beats_search.runtimes._operators import one_table
 from beats_search.runtimes._packing import pack
 from beats_search.runtimes._templates import Template, template_of
 from beats_search.tensors.fake_quant import for_export
@@ -115,7 +116,8 @@ def _program(model: nn.Module, example: Tensor) -> torch.onnx.ONNXProgram:
     pair = torch.cat([example, example])  # a batch of one would be taken for a fixed size
     batch = torch.export.Dim("batch")
     said = io.StringIO()  # the exporter prints its graph when it fails; its exception says enough
-    with warnings.catch_warnings(), redirect_stdout(said), redirect_stderr(said), _quiet(logging.getLogger("torch")):
+    silenced = _quiet(logging.getLogger("torch"))
+    with one_table(), warnings.catch_warnings(), redirect_stdout(said), redirect_stderr(said), silenced:
         warnings.simplefilter("ignore")  # the exporter warns of its own internals
         program = torch.onnx.export(
             model,
