@@ -1,6 +1,6 @@
-"""Affordable: where measuring is dear beside training, few plans are measured; where it is cheap, as many as asked."""
+"""Affordable: where measuring is dear beside training, few plans are measured, and none whose like was."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import optuna
@@ -40,3 +40,35 @@ def _asked(query_cost: float) -> int:
 def test_no_more_is_measured_than_pays(query_cost: float, least: int, most: int) -> None:
     """Free queries are all made (the toy draws some plans twice); dear ones are made for a few plans only."""
     assert least <= _asked(query_cost) <= most
+
+
+def _questions(decides: Callable[[str], bool]) -> list[object]:
+    """Return the widths that ten proposals ask about."""
+    asked: list[object] = []
+
+    def known(plan: TrialPlan) -> Mapping[str, float]:
+        asked.append(plan.model["width"])
+        return {"latency_ms": float(str(plan.model["width"])) / 8}
+
+    foresight = Foresight(
+        objectives=OBJECTIVES,
+        constraints=(),
+        reference_point={"accuracy": 0.1, "latency_ms": 4.4},
+        known=known,
+        cost=lambda _: 1.0,
+        decides=decides,
+    )
+    foreseeing, settings = replace(domain(), foresight=foresight), Frontier(startup=3, start_queries=9, pool=60)
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    for number in range(10):
+        study.sampler = settings.make(0, number, foreseeing)
+        trial = study.ask()
+        plan = foreseeing.draw(Asked(trial))
+        study.tell(trial, [1 - abs(plan.training.lr - 0.1), float(str(plan.model["width"])) / 8])
+    return asked
+
+
+def test_what_is_known_of_a_structure_is_asked_once() -> None:
+    """Of three widths there are three questions where nothing else decides, and more where anything may."""
+    assert sorted(map(str, _questions(lambda path: path.startswith("model.")))) == ["16", "32", "8"]
+    assert len(_questions(lambda _: True)) > 9

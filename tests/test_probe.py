@@ -8,14 +8,17 @@ import pytest
 from torch import nn
 from toys import stripes
 
+from beats_search.app.spaces import read
 from beats_search.measuring.footprint import measure_footprint
 from beats_search.records.outcome import Footprint, Interval, Latency
 from beats_search.records.part import Part
 from beats_search.records.plan import TrainingPlan, TrialPlan
+from beats_search.search.domain import domain_of, value_at
+from beats_search.space.draw import Replay
 from beats_search.tensors.data import DataBundle
 from beats_search.training.fit import fit
 from beats_search.trial import probe as probing
-from beats_search.trial.probe import Probe, ProbedFile, Probes, foreseen, probe, probe_file, trial_seconds
+from beats_search.trial.probe import Probe, ProbedFile, Probes, decides, foreseen, probe, probe_file, trial_seconds
 from beats_search.trial.recipe import build_model, example_of, load_data, runtime_of
 from beats_search.trial.run import Reference
 
@@ -92,6 +95,37 @@ OTHER_FILES = {
 def test_what_shapes_a_file_or_its_call_gives_another_key(change: str) -> None:
     """Widths, precision, bits, runtime: a plan that differs in one of them is measured on its own."""
     assert file_key(OTHER_FILES[change]) not in (None, file_key(SMALL))
+
+
+SPACE = """
+name: knobs
+dataset: {name: "toys:stripes", count: 240}
+model: {choice: [{name: cnn, width: {choice: [4, 8]}, dense: 16}, {name: mlp, width: 16}]}
+training:
+  epochs: 6
+  batch_size: 16
+  lr: {low: 0.01, high: 0.1}
+  schedule: {choice: [constant, {name: step, step_epochs: 2, gamma: {low: 0.1, high: 0.5}}]}
+  accumulation: {window: {choice: [1, 2]}}
+  batch_norm: {choice: [as_built, removed]}
+compression:
+  - {name: channel_pruning, ratio: {choice: [0.0, 0.5]}, round_to: 4, recovery_epochs: {low: 0, high: 3}}
+runtime: {name: onnxruntime, threads: {choice: [1, 2]}}
+objectives: {accuracy: maximize, latency_ms: minimize}
+"""
+
+
+def test_a_knob_that_changes_a_file_is_told(tmp_path: Path) -> None:
+    """Of all knobs, moved one at a time, those that are said to decide nothing leave the file's key as it is."""
+    (tmp_path / "space.yaml").write_text(SPACE, encoding="utf-8")
+    domain = domain_of(read(tmp_path / "space.yaml", ()))
+    least = {knob.path: value_at(knob, 0.0) for knob in domain.knobs}
+    least["training.schedule"] = "step"  # so that its own knob counts
+    keys = {
+        knob.path: file_key(domain.draw(Replay(least | {knob.path: value_at(knob, 0.99)}))) for knob in domain.knobs
+    }
+    without = file_key(domain.draw(Replay(least)))
+    assert {path for path, key in keys.items() if key == without} == {path for path in keys if not decides(path)}
 
 
 def test_a_latency_holds_for_its_reference_only() -> None:

@@ -38,6 +38,7 @@ def problem_of(
     from beats_search.search.stopping import Stopping
     from beats_search.search.study import Problem
     from beats_search.trial.cost import PROBE_S, cost
+    from beats_search.trial.probe import decides
 
     on_scale = _on_scale_of(ledger, paired)
     return Problem(
@@ -47,6 +48,7 @@ def problem_of(
         known=_known(on_scale, tools) if space.search.probe else None,
         cost=partial(cost, store=tools.store),
         query_cost=PROBE_S,
+        decides=decides,
         stopping=Stopping() if space.search.stop_early else None,
     )
 

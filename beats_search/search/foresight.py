@@ -15,7 +15,9 @@ class Foresight:
     depend on training (never accuracy); it takes up to seconds for a new structure, and may raise
     any Exception for a plan that cannot be built. `cost` is the relative cost, above 0, of training
     a plan given what is stored already, `query_cost` that of a call of `known` on the same scale.
-    `reference_point` is the worst corner of the hypervolume by objective.
+    `decides` tells of a knob, by its path, whether the values may depend on it: what is known of a plan
+    is known of all that differ in other knobs alone. `reference_point` is the worst corner of the
+    hypervolume by objective.
     """
 
     objectives: tuple[Objective, ...]
@@ -24,6 +26,7 @@ class Foresight:
     known: Callable[[TrialPlan], Mapping[str, float]]
     cost: Callable[[TrialPlan], float]
     query_cost: float = 0.0
+    decides: Callable[[str], bool] = lambda _: True
 
     def keeps_limits(self, known: Mapping[str, float]) -> bool:
         """Tell whether the limits on known quantities hold."""

@@ -51,8 +51,8 @@ class Problem:
     `run_trial(number, plan, keep_going)` returns a trial's own failure as `Failed`; whatever it raises
     ends the search. `reference_point` makes the worst corner of the hypervolume from the reference.
     `known` gives what is known of a plan before training, `cost` what training it would cost, on any
-    scale above 0, `query_cost` what a call of `known` costs on that scale. Without `known`, nothing is
-    foreseen, and without `stopping` no trial is stopped.
+    scale above 0, `query_cost` what a call of `known` costs on that scale, `decides` whether it depends on
+    a knob, by path. Without `known`, nothing is foreseen, and without `stopping` no trial is stopped.
     """
 
     domain: Domain
@@ -61,6 +61,7 @@ class Problem:
     known: Known | None = None
     cost: Callable[[TrialPlan], float] = lambda _: 1.0
     query_cost: float = 0.0
+    decides: Callable[[str], bool] = lambda _: True
     stopping: Stopping | None = None
 
 
@@ -200,6 +201,7 @@ def _foreseeing(sitting: _Sitting) -> Domain:
         known=problem.known,
         cost=problem.cost,
         query_cost=problem.query_cost,
+        decides=problem.decides,
     )
     return replace(problem.domain, foresight=foresight)
 

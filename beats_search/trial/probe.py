@@ -37,6 +37,9 @@ _TIMED_BATCHES: Final = 4
 _CALIBRATION_IMAGES: Final = 8  # where the ranges of an untrained network end changes neither time nor size
 _UNEVENNESS: Final = 1e-3
 _MOST_KEPT: Final = 1024
+_TRAINING: Final = "training."
+_ADDING_LAYERS: Final = "training.batch_norm"
+_RECOVERING: Final = ".recovery_epochs"
 _GLANCE: Final = Protocol(half_width=0.06, budget_s=0.6)  # enough to choose by; what is chosen is timed again
 
 
@@ -107,6 +110,13 @@ def foreseen(plan: TrialPlan, found: ProbedFile) -> Mapping[str, float]:
     values = {"latency_ms": found.latency.median_ms, "size_kb": weight.size_kb, "macs": float(weight.macs)}
     open_ones = unforeseen(plan)
     return {name: value for name, value in values.items() if name not in open_ones}
+
+
+def decides(path: str) -> bool:
+    """Tell whether what is foreseen of plans may depend on the knob at a path: not on training that adds no layers."""
+    if path.startswith(_TRAINING):
+        return path.startswith(_ADDING_LAYERS)
+    return not path.endswith(_RECOVERING)
 
 
 def unforeseen(plan: TrialPlan) -> frozenset[str]:

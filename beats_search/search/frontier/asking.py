@@ -1,10 +1,13 @@
-"""Asking: an oracle and the answers of earlier proposals in, answers of this one out, each asked for once."""
+"""Asking: an oracle and the answers of earlier proposals in, answers of this one out, each asked for once.
+
+What is known of a plan is known of all that differ from it only in knobs that it does not depend on.
+"""
 
 from typing import final
 
 import numpy as np
 
-from beats_search.search.frontier.codes import Codes
+from beats_search.search.frontier.codes import Codes, Mask
 from beats_search.search.frontier.history import History
 from beats_search.search.frontier.oracle import Answer, Oracle
 from beats_search.search.improvement import Array
@@ -12,23 +15,49 @@ from beats_search.search.improvement import Array
 
 @final
 class Asking:
-    """What is known of plans before training. `answers` are all, `fresh` those that this proposal asked for."""
+    """What is known of plans before training.
+
+    `answers` are all, by row without the knobs that none depends on, `fresh` those that this proposal
+    asked for, by row.
+    """
 
     def __init__(self, codes: Codes, oracle: Oracle, history: History, signs: Array) -> None:
         """Begin with what earlier proposals asked."""
-        self.answers = dict(history.asked)
         self.fresh: dict[bytes, Answer | None] = {}
         self._codes = codes
         self._oracle = oracle
         self._history = history
         self._signs = signs
+        self._decisive = oracle.decisive(codes.names)
+        self.answers = {self._key(np.frombuffer(row)): answer for row, answer in history.asked.items()}
 
     def ask(self, row: Array) -> Answer | None:
         """Return what is known of a plan, None for one that cannot be built."""
-        key = row.tobytes()
+        key = self._key(row)
         if key not in self.answers:
-            self.answers[key] = self.fresh[key] = self._oracle.ask(self._codes.params(row))
+            self.answers[key] = self.fresh[row.tobytes()] = self._oracle.ask(self._codes.params(row))
         return self.answers[key]
+
+    def answered(self, rows: Array) -> Mask:
+        """Tell of plans (n, k) whether there is an answer."""
+        return np.array([row.tobytes() in self.answers for row in self.decisive(rows)], dtype=bool)
+
+    def allows(self, row: Array) -> bool | None:
+        """Tell whether a plan can be built and keeps the limits; None without an answer."""
+        key = self._key(row)
+        if key not in self.answers:
+            return None
+        answer = self.answers[key]
+        return answer is not None and answer.allowed
+
+    @property
+    def all_decide(self) -> bool:
+        """Whether answers may depend on every knob."""
+        return bool(self._decisive.all())
+
+    def decisive(self, rows: Array) -> Array:
+        """Return plans (n, k), or one (k,), without the knobs that no answer depends on."""
+        return np.where(self._decisive, rows, np.nan)
 
     def known(self) -> list[int]:
         """Return the numbers of the objectives that have been told of any plan."""
@@ -36,10 +65,10 @@ class Asking:
         return [column for column, name in enumerate(self._oracle.names) if name in names]
 
     def values(self, column: int) -> dict[bytes, float]:
-        """Return an objective's values by row: answers, and without one what was measured after training."""
+        """Return an objective's values by decisive row: answers, and without one what was measured after training."""
         name = self._oracle.names[column]
         found = {
-            row.tobytes(): float(self._signs[column] * gains[column])
+            self._key(row): float(self._signs[column] * gains[column])
             for row, gains in zip(self._history.rows, self._history.gains, strict=True)
             if not np.isnan(gains[column])
         }
@@ -48,22 +77,24 @@ class Asking:
 
     def value(self, row: Array, column: int) -> float | None:
         """Return the answer for one objective of a plan, None without one."""
-        answer = self.answers.get(row.tobytes())
+        answer = self.answers.get(self._key(row))
         return None if answer is None else answer.values.get(self._oracle.names[column])
 
     def allowed(self) -> Array:
-        """Return the rows (n, k) that have an answer, keep the limits, and were not tried, oldest first."""
+        """Return the rows (n, k) that were asked for, keep the limits, and were not tried, oldest first."""
+        asked = dict(self._history.asked) | self.fresh
         found = [
             np.frombuffer(row)
-            for row, answer in self.answers.items()
+            for row, answer in asked.items()
             if answer is not None and answer.allowed and row not in self._history.taken
         ]
         return np.array(found).reshape(-1, len(self._codes.names))
 
     def examples(self) -> tuple[Array, Array]:
         """Return all rows asked for (n, k), and 1 for those that can be built within the limits, else 0 (n,)."""
-        rows = np.array([np.frombuffer(row) for row in self.answers]).reshape(-1, len(self._codes.names))
-        fine = [float(answer is not None and answer.allowed) for answer in self.answers.values()]
+        asked = dict(self._history.asked) | self.fresh
+        rows = np.array([np.frombuffer(row) for row in asked]).reshape(-1, len(self._codes.names))
+        fine = [float(answer is not None and answer.allowed) for answer in asked.values()]
         return rows, np.array(fine)
 
     def decided(self) -> frozenset[str]:
@@ -73,3 +104,6 @@ class Asking:
     def _names(self) -> frozenset[str]:
         told = (answer for answer in self.answers.values() if answer is not None)
         return frozenset(name for answer in told for name in answer.values)
+
+    def _key(self, row: Array) -> bytes:
+        return self.decisive(row).tobytes()

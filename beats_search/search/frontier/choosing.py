@@ -8,14 +8,13 @@ Srinivas et al. 2010), and learns from each answer, until what has been asked fo
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Final, TypeAlias, final
+from typing import Final, final
 
 import moocore
 import numpy as np
-from numpy.typing import NDArray
 
 from beats_search.search.frontier.asking import Asking
-from beats_search.search.frontier.codes import Codes, Indices
+from beats_search.search.frontier.codes import Codes, Indices, Mask
 from beats_search.search.frontier.history import Ended, History
 from beats_search.search.frontier.judging import Judge
 from beats_search.search.frontier.oracle import Oracle
@@ -23,8 +22,6 @@ from beats_search.search.frontier.outlook import Outlook
 from beats_search.search.frontier.pool import around, distinct, far_apart
 from beats_search.search.frontier.surrogates import recent
 from beats_search.search.improvement import Array
-
-Mask: TypeAlias = NDArray[np.bool_]
 
 _FEWEST: Final = 2
 _COMPARED: Final = 500
@@ -113,7 +110,7 @@ class Choosing:
     def _unexplored(self) -> Array:
         """Return the allowed plans that may improve on the corner; without any, allowed or else random ones."""
         known = self.asking.known()
-        allowed = self.asking.allowed() if known else self._random(self._pace.start_queries)
+        allowed = self._allowed() if known else self._random(self._pace.start_queries)
         values = [[self.asking.value(row, column) for column in known] for row in allowed]
         gains = self._signs[known] * np.array(values, dtype=float).reshape(len(allowed), len(known))
         better = ~(gains <= self._corner[known]).any(axis=1)
@@ -121,6 +118,14 @@ class Choosing:
             if len(rows):
                 return rows
         return self._used(self._codes.random(self._rng, 1))  # all has been tried
+
+    def _allowed(self) -> Array:
+        """Return what was asked for and keeps the limits, and random plans of which the same is known."""
+        asked = self.asking.allowed()
+        if self.asking.all_decide:
+            return asked
+        others = self._random(self._pace.pool)
+        return np.vstack([asked, others[self.asking.answered(others)]])
 
     def _most_promising(self) -> Array:
         """Return the plan with the most expected gain for its cost, of a pool that is refined once."""
@@ -205,11 +210,11 @@ class Choosing:
         """Return for which rows all is known that can be before training."""
         if not self.asking.known():
             return np.ones(len(rows), dtype=bool)
-        return np.array([row.tobytes() in self.asking.answers for row in rows], dtype=bool)
+        return self.asking.answered(rows)
 
     def _is_allowed(self, row: Array) -> bool:
-        answer = self.asking.answers.get(row.tobytes())
-        return answer.allowed if answer is not None else not self.asking.known()
+        allowed = self.asking.allows(row)
+        return not self.asking.known() if allowed is None else allowed
 
     def _identity(self, row: Array) -> Hashable:
         return self._oracle.identity(self._codes.params(row))
@@ -219,8 +224,8 @@ class Choosing:
         return list(enumerate(self._oracle.names))
 
     def _new(self, rows: Array) -> Array:
-        refused = (row for row, answer in self.asking.answers.items() if answer is None or not answer.allowed)
-        return distinct(rows, self._history.taken | set(refused))
+        refused = np.array([self.asking.allows(row) is False for row in rows], dtype=bool)
+        return distinct(rows[~refused], self._history.taken)
 
     def _random(self, count: int) -> Array:
         return self._new(self._used(self._codes.random(self._rng, count)))

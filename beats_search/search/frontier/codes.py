@@ -23,6 +23,7 @@ from optuna.distributions import (
 from beats_search.search.improvement import Array
 
 Indices: TypeAlias = NDArray[np.intp]
+Mask: TypeAlias = NDArray[np.bool_]
 
 _RANGE: Final = 2.0
 """Both ends of a range are as far apart as plans that differ in so many choices, squared."""

@@ -33,16 +33,21 @@ class Judge:
     def outlook(self, rows: Array) -> Outlook:
         """Return what is known and believed of a pool of plans (n, k)."""
         features = self._codes.features(rows)
-        asked = np.array([row.tobytes() in self._asking.answers for row in rows], dtype=bool)
+        asked = self._asking.answered(rows)
         odds = log_share(self._success, features) + log_within(self._limits, features)
         odds += np.where(asked, 0.0, log_share(self._admission, features))
-        quantities = [self._quantity(column, rows, features) for column in range(len(self._signs))]
+        decisive = self._codes.features(self._asking.decisive(rows))
+        quantities = [
+            self._trained_at(column, features) if column in self._trained else self._foretold_at(column, rows, decisive)
+            for column in range(len(self._signs))
+        ]
         return Outlook(objectives=quantities, front=self._front, reference=self._corner, log_odds=odds)
 
-    def _quantity(self, column: int, rows: Array, features: Features) -> Quantity:
-        if column in self._trained:
-            belief = self._trained[column].at(features)
-            return Trained(belief.mean, belief.deviation)
+    def _trained_at(self, column: int, features: Features) -> Quantity:
+        belief = self._trained[column].at(features)
+        return Trained(belief.mean, belief.deviation)
+
+    def _foretold_at(self, column: int, rows: Array, features: Features) -> Quantity:
         quantity = Foretold(self._foretold[column], features, float(self._signs[column]))
         for index, row in enumerate(rows):
             value = self._asking.value(row, column)

@@ -10,7 +10,7 @@ import numpy as np
 from beats_search.records.part import Scalar
 from beats_search.records.plan import TrialPlan
 from beats_search.search.domain import Domain
-from beats_search.search.frontier.codes import Codes
+from beats_search.search.frontier.codes import Codes, Mask
 from beats_search.search.improvement import Array
 from beats_search.space.draw import Replay, Suggest
 from beats_search.space.knobs import Choice
@@ -37,6 +37,9 @@ class Oracle(Protocol):
 
     def ask(self, params: Params) -> Answer | None:
         """Return what is known of a plan, None for one that cannot be built."""
+
+    def decisive(self, names: Sequence[str]) -> Mask:
+        """Tell of knobs (k,) whether an answer may depend on them."""
 
     def decided(self, known: frozenset[str]) -> frozenset[str]:
         """Return the names of the study's constraints that known quantities decide."""
@@ -71,6 +74,10 @@ class OfFunction:
             raise ValueError(f"known needs a value or None for each of {len(self.names)} objectives, got {values}")
         pairs = zip(self.names, values, strict=True)
         return Answer(values={name: float(value) for name, value in pairs if value is not None})
+
+    def decisive(self, names: Sequence[str]) -> Mask:
+        """Return True for all."""
+        return np.ones(len(names), dtype=bool)
 
     def decided(self, known: frozenset[str]) -> frozenset[str]:
         """Return none: what a study's constraints are about is not told."""
@@ -120,6 +127,11 @@ class OfDomain:
         except Exception:  # noqa: BLE001 - building and measuring a plan may fail in any way
             return None
         return Answer(values=values, allowed=foresight.keeps_limits(values))
+
+    def decisive(self, names: Sequence[str]) -> Mask:
+        """Return what the foresight says, True without it."""
+        foresight = self.domain.foresight
+        return np.array([foresight is None or foresight.decides(name) for name in names], dtype=bool)
 
     def decided(self, known: frozenset[str]) -> frozenset[str]:
         """Return the limits on known quantities, as the ledger writes them."""
