@@ -93,6 +93,19 @@ def test_it_learns(known_: Known | None) -> None:
     assert sorted(abs(params["y"] - 0.3) for params in proposed)[4] < 0.15
 
 
+def test_an_answer_holds_for_what_it_does_not_depend_on() -> None:
+    """Where latency is said to depend on the kind alone, each kind is asked about once."""
+    asked: list[str] = []
+
+    def known_(params: Mapping[str, Any]) -> Sequence[float | None]:
+        asked.append(params["kind"])
+        return None, latency({"x": 0.5, "kind": params["kind"]})
+
+    sampler = FrontierSampler(known_, decides=lambda name: name == "kind", reference_point=(0.0, 2.5), settings=QUICK)
+    run(study_of(sampler), 8, both)
+    assert sorted(asked) == sorted(set(asked))
+
+
 def test_optimize_needs_nothing_else() -> None:
     """In an ordinary study, whose space is inferred from its trials, every trial finishes and none repeats."""
 

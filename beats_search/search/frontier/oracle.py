@@ -57,10 +57,11 @@ class Oracle(Protocol):
 @final
 @dataclass(frozen=True, eq=False)
 class OfFunction:
-    """An oracle of a function: a value or None for each objective."""
+    """An oracle of a function: a value or None for each objective; `decides` tells of a knob whether they depend on it."""
 
     names: tuple[str, ...]
     known: Callable[[dict[str, Any]], Sequence[float | None]] | None
+    decides: Callable[[str], bool] = lambda _: True
 
     def ask(self, params: Params) -> Answer | None:
         """Ask the function; whatever it raises means that there is no such plan."""
@@ -76,8 +77,8 @@ class OfFunction:
         return Answer(values={name: float(value) for name, value in pairs if value is not None})
 
     def decisive(self, names: Sequence[str]) -> Mask:
-        """Return True for all."""
-        return np.ones(len(names), dtype=bool)
+        """Return what the owner says."""
+        return np.array([self.decides(name) for name in names], dtype=bool)
 
     def decided(self, known: frozenset[str]) -> frozenset[str]:
         """Return none: what a study's constraints are about is not told."""

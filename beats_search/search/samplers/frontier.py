@@ -73,8 +73,9 @@ class FrontierSampler(BaseSampler):
     """The sampler for any Optuna study with two or more objectives.
 
     `known(params)` returns a value for each objective that is known before a trial, None for others,
-    and may raise for values that cannot be tried; without it all objectives are modelled. The
-    reference point has a value for each objective; without it a corner below all that was seen is.
+    and may raise for values that cannot be tried; without it all objectives are modelled. What it
+    returned holds for all params that differ in nothing that `decides(name)` tells it to depend on.
+    The reference point has a value for each objective; without it a corner below all that was seen is.
     """
 
     def __init__(
@@ -82,11 +83,13 @@ class FrontierSampler(BaseSampler):
         known: Callable[[dict[str, Any]], Sequence[float | None]] | None = None,
         *,
         seed: int = 0,
+        decides: Callable[[str], bool] = lambda _: True,
         reference_point: Sequence[float] | None = None,
         settings: Frontier = Frontier(),
     ) -> None:
         """Keep what never changes; the rest is in the study."""
         self._known = known
+        self._decides = decides
         self._seed = seed
         self._reference_point = reference_point
         self._settings = settings
@@ -103,7 +106,7 @@ class FrontierSampler(BaseSampler):
         names = tuple(str(number) for number in range(len(study.directions)))
         corner = None if self._reference_point is None else signs_of(study) * self._reference_point
         proposing = _Proposing(
-            self._settings, OfFunction(names, self._known), corner, seed_of(self._seed, trial.number)
+            self._settings, OfFunction(names, self._known, self._decides), corner, seed_of(self._seed, trial.number)
         )
         return proposing.propose(study, trial, search_space)
 
