@@ -57,7 +57,7 @@ class Oracle(Protocol):
 @final
 @dataclass(frozen=True, eq=False)
 class OfFunction:
-    """An oracle of a function: a value or None for each objective; `decides` tells of a knob whether they depend on it."""
+    """An oracle of a function: a value or None for each objective, which depend on the knobs that it `decides` by."""
 
     names: tuple[str, ...]
     known: Callable[[dict[str, Any]], Sequence[float | None]] | None
