@@ -7,7 +7,7 @@ the first of equal points. Hypervolume: Zitzler & Thiele 1998; computed as in Fo
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations
 from typing import Final
 
 import moocore
@@ -78,7 +78,7 @@ def undecided_of_run(run: RunRecord, most: int) -> tuple[TrialRecord, ...]:
 
 
 def ties_of_run(run: RunRecord) -> tuple[tuple[int, int], ...]:
-    """Return the neighbours on the front whose latencies cannot be told apart, the faster one first.
+    """Return the pairs on the front whose latencies cannot be told apart, the faster one first.
 
     They were timed side by side, and the intervals of their ratios to the reference overlap; its own
     is exactly 1. Without latency as an objective there are none.
@@ -90,7 +90,7 @@ def ties_of_run(run: RunRecord) -> tuple[tuple[int, int], ...]:
         for trial, outcome in sorted(front_of_run(run), key=lambda pair: pair[1].latency.median_ms)
         if trial.number in run.first_latency or (trial.number == REFERENCE and run.first_latency)
     ]
-    return tuple((one, other) for (one, ends), (other, others) in pairwise(timed) if others.low <= ends.high)
+    return tuple((one, other) for (one, ends), (other, others) in combinations(timed, 2) if others.low <= ends.high)
 
 
 def hypervolume_of_run(run: RunRecord) -> float:

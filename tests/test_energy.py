@@ -1,6 +1,7 @@
 """Energy: counters that wrap, domains that are not counted twice, and machines that have none."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from hypothesis import strategies as st
 from report_runs import finished, record, run_of
 
 from beats_search.cli.tables import front_table
-from beats_search.measuring.energy import EnergyCounters, find_counters, measure_energy
-from beats_search.records.errors import CommandError
+from beats_search.measuring.energy import EnergyCounters, check_counted, find_counters, measure_energy
+from beats_search.records.errors import CommandError, TrialError
 from beats_search.records.objective import Constraint, Objective
 from beats_search.records.outcome import Interval, outcome_from_plain
+from beats_search.records.part import Part
 from beats_search.records.plain import tagged
 from beats_search.report.front import front_document
 from beats_search.report.measures import MEASURES, measured
@@ -144,6 +146,24 @@ def test_a_space_that_needs_energy_is_refused_without_counters(
     assert result.exit_code == 2, result.output
     assert "no energy counters" in result.output
     assert not (tmp_path / "reports").exists()
+
+
+@pytest.mark.parametrize(
+    ("device", "here", "counted"),
+    [("cpu", True, True), ("auto", False, True), ("auto", True, False), ("cuda:0", True, False)],
+)
+def test_only_what_the_processor_computes_is_counted(
+    device: str, *, here: bool, counted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a model uses on an accelerator is not in the processor's counters, so it is refused."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: here)
+    runtime = Part(name="torch_eager", settings=(("device", device),))
+    with (
+        nullcontext()
+        if counted
+        else pytest.raises(TrialError, match=f"torch_eager computes on {device}; take device: cpu")
+    ):
+        check_counted(runtime)
 
 
 def test_energy_is_a_value_like_others() -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from optuna import Study, Trial
@@ -21,8 +22,10 @@ from beats_search.records.search_plan import SearchPlan
 from beats_search.search.attempt import RunTrial
 from beats_search.search.domain import Domain
 from beats_search.search.foresight import Foresight
+from beats_search.search.frontier.asking import Asking
 from beats_search.search.frontier.codes import Codes
 from beats_search.search.frontier.history import read_history
+from beats_search.search.frontier.oracle import OfFunction
 from beats_search.search.ledger import Ledger
 from beats_search.search.reading import read_run
 from beats_search.search.samplers.frontier import Frontier, FrontierSampler
@@ -104,6 +107,29 @@ def test_an_answer_holds_for_what_it_does_not_depend_on() -> None:
     sampler = FrontierSampler(known_, decides=lambda name: name == "kind", reference_point=(0.0, 2.5), settings=QUICK)
     run(study_of(sampler), 8, both)
     assert sorted(asked) == sorted(set(asked))
+
+
+def test_a_failure_by_chance_condemns_no_structure() -> None:
+    """A plan that could not be built is not asked about again; its like are, until a second has failed."""
+    asked: list[str] = []
+
+    def known_(params: Mapping[str, Any]) -> Sequence[float | None]:
+        asked.append(params["kind"])
+        if params["kind"] == "b" or asked == ["a"]:
+            raise RuntimeError
+        return None, 1.0
+
+    oracle = OfFunction(("accuracy", "latency"), known_, lambda name: name == "kind")
+    codes, study = Codes(SPACE), study_of(sampler_of())
+    history = read_history(study, codes, oracle.names, 0, ours=False)
+    asking = Asking(codes, oracle, history, np.array([1.0, -1.0]))
+    rows = {kind: [codes.row({"x": x, "y": 0.5, "kind": kind}) for x in (0.1, 0.2, 0.3)] for kind in "ab"}
+    for row in (*rows["a"], rows["a"][1], *rows["b"], rows["b"][2]):
+        asking.ask(row)
+    assert asked == ["a", "a", "b", "b"]
+    assert [asking.allows(row) for row in rows["a"]] == [True] * 3
+    assert [asking.allows(row) for row in rows["b"]] == [False] * 3
+    assert len(asking.fresh) == 4
 
 
 def test_optimize_needs_nothing_else() -> None:

@@ -100,7 +100,7 @@ def test_what_shapes_a_file_or_its_call_gives_another_key(change: str) -> None:
 SPACE = """
 name: knobs
 dataset: {name: "toys:stripes", count: 240}
-model: {choice: [{name: cnn, width: {choice: [4, 8]}, dense: 16}, {name: mlp, width: 16}]}
+model: {choice: [{name: resnet, width: {choice: [4, 8]}}, {name: mlp, width: 16}]}
 training:
   epochs: 6
   batch_size: 16
@@ -193,6 +193,11 @@ UNFORESEEN = {
         set(),
     ),
     "each layer for itself": (Part(name="channel_pruning", settings=(("ratio", 0.5),)), set()),
+    "weights that compete": (
+        Part(name="magnitude_pruning", settings=(("ratio", 0.5), ("scope", "global"))),
+        {"size_kb"},
+    ),
+    "weights within a layer": (Part(name="magnitude_pruning", settings=(("ratio", 0.5),)), set()),
     "bits by sensitivity": (Part(name="quantization", settings=(("bits", "mixed"),)), {"size_kb"}),
     "bits for all": (Part(name="quantization", settings=(("bits", 4),)), set()),
 }

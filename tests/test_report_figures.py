@@ -24,7 +24,7 @@ from beats_search.report.figures import (
 )
 from beats_search.report.hover import hover_text
 from beats_search.report.palette import DARK, LIGHT, darker
-from beats_search.report.precision import rivalries, surprises
+from beats_search.report.precision import missed_bits, rivalries, surprises
 from beats_search.report.sparkline import HEIGHT, WIDTH, sparkline
 from beats_search.report.traces import Figure, Trace
 
@@ -244,6 +244,29 @@ def test_precision_that_did_not_run_is_told_by_trial() -> None:
         "4 bits were asked for, and the kernels ran in int8: trials 3, 5.",
         "8 bits were asked for, and the kernels ran in fp32: trial 1.",
     )
+
+
+@pytest.mark.parametrize(
+    ("bits", "linear", "ran", "missed"),
+    [
+        ("mixed", 32, "int8", ()),
+        ("mixed", 32, "fp32", ("mixed bits",)),
+        (32, 4, "int4", ()),
+        (32, 4, "mixed", ()),
+        (32, 4, "fp32", ("linear layers in 4 bits",)),
+        (32, 8, "int8", ()),
+        (8, 4, "int8", ("linear layers in 4 bits",)),
+        (4, 4, "fp32", ("4 bits", "linear layers in 4 bits")),
+    ],
+)
+def test_all_that_asks_for_fewer_bits_is_held_against_what_ran(
+    bits: int | str, linear: int, ran: str, missed: tuple[str, ...]
+) -> None:
+    """Bits of all layers, of each layer its own, and those of the runtime's linear layers."""
+    quantized = Part(name="quantization", settings=(("bits", bits),))
+    runtime = Part(name="onnxruntime", settings=(("linear_bits", linear),))
+    asked = replace(plan(), compression=(quantized,), runtime=runtime)
+    assert missed_bits(asked, finished(as_=ran)) == missed
 
 
 @given(st.lists(st.one_of(st.floats(min_value=0, max_value=1), st.just(math.nan)), max_size=30))

@@ -127,7 +127,7 @@ def test_what_changed_is_told() -> None:
     other = retimed(run, {1: 1.1, 2: 0.9, 3: 0.9})
     assert retiming_in_words(other) == (
         "All 3 points were timed once more, side by side: 1 left the front, 1 came in. "
-        "1 pair of neighbours is a tie: their latencies cannot be told apart."
+        "1 pair of points is a tie: their latencies cannot be told apart."
     )
     assert retiming_in_words(retimed(run, {1: 1.0, 2: 1.0})).startswith("2 of 3 points were")
 

@@ -22,7 +22,7 @@ from beats_search.records.plan import TrialPlan
 from beats_search.report.precision import rivalries
 from beats_search.report.words import plan_in_words
 from beats_search.search.folder import check_same_run, model_file
-from beats_search.space.draw import Replay, draw
+from beats_search.space.draw import Replay, draw, reference_plan
 from beats_search.space.schema import read_space
 from beats_search.trial.recipe import runtime_of
 
@@ -86,8 +86,6 @@ def test_the_exported_script_runs_the_model_in_its_runtime(
 
 def test_the_reference_runs_in_the_first_runtime_of_a_choice(tmp_path: Path) -> None:
     """Options are conditional: each runtime has settings of its own, and the first one is the reference's."""
-    from beats_search.space.draw import reference_plan
-
     text = SPACE + CHOICE.format("openvino, {name: onnxruntime, threads: {choice: [1, 2]}}")
     space = read_space(text, file=tmp_path / "space.yaml")
     values = {"model.width": 8, "compression.quantization.bits": 8}
@@ -95,6 +93,30 @@ def test_the_reference_runs_in_the_first_runtime_of_a_choice(tmp_path: Path) -> 
     drawn = draw(space, Replay({**values, "runtime": "onnxruntime", "runtime.onnxruntime.threads": 2}))
     assert drawn.runtime["threads"] == 2
     assert draw(space, Replay({**values, "runtime": "openvino"})).runtime.name == "openvino"
+
+
+@pytest.mark.parametrize(
+    "runtime",
+    [
+        "{name: onnxruntime, linear_bits: {choice: [4, 32]}}",
+        "{name: onnxruntime, linear_bits: 8}",
+        "{choice: [{name: torch_eager, precision: {choice: [bf16, fp32]}}, onnxruntime]}",
+    ],
+)
+def test_the_reference_is_in_full_precision(runtime: str, tmp_path: Path) -> None:
+    """Whatever comes first, or is all that the space allows, does not round the reference."""
+    space = read_space(f"{SPACE}runtime: {runtime}\n", file=tmp_path / "space.yaml")
+    settings = dict(reference_plan(space, lambda _: 0).runtime.settings)
+    assert settings.get("linear_bits", 32) == 32
+    assert settings.get("precision", "fp32") == "fp32"
+
+
+def test_a_pinned_precision_holds_for_the_reference(tmp_path: Path) -> None:
+    """Who asks for it compares with a reference in fewer bits."""
+    runtime = "runtime: {name: onnxruntime, linear_bits: {choice: [32, 4]}}\n"
+    text = f"{SPACE}{runtime}reference: {{runtime.linear_bits: 4}}\n"
+    space = read_space(text, file=tmp_path / "space.yaml")
+    assert reference_plan(space, lambda _: 0).runtime["linear_bits"] == 4
 
 
 def test_runtimes_of_a_choice_need_the_same_batch_size(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ def first_look(space: "SearchSpace", window: "QuietWindow") -> "Iterator[tuple[T
     Raises CommandError when the data cannot be loaded, the reference cannot be built and exported, or a
     value that counts cannot be measured on this machine.
     """
+    from beats_search.measuring.energy import check_counted
     from beats_search.space.draw import reference_plan
     from beats_search.trial.probe import check_device, count_macs, deploy_untrained
     from beats_search.trial.recipe import data_facts
@@ -31,8 +32,10 @@ def first_look(space: "SearchSpace", window: "QuietWindow") -> "Iterator[tuple[T
 
     with tempfile.TemporaryDirectory(prefix="beats-search-") as aside:
         try:
-            counters(space)
+            counted = counters(space)
             reference = reference_plan(space, count_macs)
+            if counted:
+                check_counted(reference.runtime)
             data = data_facts(reference.dataset)
             check_device(reference)
             engine = deploy_untrained(reference, Path(aside) / "reference", window)

@@ -20,12 +20,13 @@ _ROUNDING = 1e-9
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MagnitudePruning:
-    """Set the smallest weights to zero: files compress better when zipped, neither latency nor `size_kb` gains.
+    """Set the smallest weights to zero: files compress better when zipped, latency does not gain.
 
     A `ratio` of the weights of every convolution and linear layer is zero and stays so in all training
     that follows; `layers` limits it by name. With `scope: global` the weights of all these layers are
     ranked together (Han et al. 2015). onnxruntime multiplies by zeros as by any number, and an ONNX
-    file holds them all: for latency and size there are channel_pruning and quantization.
+    file holds them all: for latency and size there are channel_pruning and quantization. (A layer of which
+    a global ranking leaves next to nothing, quantized after that, may need fewer bits for what is left.)
     """
 
     ratio: float
@@ -41,6 +42,11 @@ class MagnitudePruning:
             raise ValueError(f"recovery_epochs needs to be at least 0, got {self.recovery_epochs}")
         if not self.layers:
             raise ValueError("layers needs at least one name or pattern, got none")
+
+    @property
+    def unforeseen(self) -> frozenset[str]:
+        """What depends on trained weights: how many bits are enough for a layer, where layers compete."""
+        return frozenset({"size_kb"}) if self.ratio and self.scope == "global" else frozenset()
 
     @property
     def zeros_stay(self) -> bool:

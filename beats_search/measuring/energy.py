@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import torch
 
 from beats_search.measuring.noise import Centre, centre_of
-from beats_search.records.errors import CommandError
+from beats_search.records.errors import CommandError, TrialError
+from beats_search.records.part import Part
 
 _POWERCAP: Final = Path("/sys/class/powercap")
 _WARMUP_CALLS: Final = 3
@@ -57,6 +59,16 @@ def find_counters(root: Path = _POWERCAP) -> EnergyCounters:
             f"`sudo chmod a+r {root}/intel-rapl:*/energy_uj` allows it until the next start"
         ) from error
     return counters
+
+
+def check_counted(runtime: Part) -> None:
+    """Raise TrialError where a runtime computes elsewhere than on the processor, whose energy alone is counted."""
+    device = dict(runtime.settings).get("device", "cpu")
+    if device != "cpu" and not (device == "auto" and not torch.cuda.is_available()):
+        raise TrialError(
+            f"energy_mj counts what the processor and its memory use, and {runtime.name} computes on {device}; "
+            "take device: cpu, or take energy_mj out of objectives and constraints"
+        )
 
 
 def measure_energy(

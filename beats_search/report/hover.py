@@ -19,8 +19,8 @@ def hover_text(run: RunRecord, trial: TrialRecord, outcome: Finished) -> str:
     gain = speedup(run, outcome)
     against = f" · {times(gain)} the reference's speed" if gain is not None and trial.number else ""
     name = "Reference (trial 0)" if trial.number == REFERENCE else f"Trial {trial.number}"
-    bits = missed_bits(trial.plan, outcome)
-    asked = "" if bits is None else f" ({bits} bits asked for)"
+    missed = " and ".join(missed_bits(trial.plan, outcome))
+    asked = f" ({missed} asked for)" if missed else ""
     lines = [
         spoken("accuracy", outcome),
         spoken("latency_ms", outcome),

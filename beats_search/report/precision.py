@@ -16,6 +16,7 @@ _FULL_BITS = 32
 _PRECISION_SETTINGS = frozenset({"precision", "linear_bits"})
 """Settings of runtimes."""
 
+_MIXED = "mixed"
 _EXECUTED = {8: "int8", 4: "int4"}
 _Pair = tuple[TrialRecord, Finished]
 _Structure = tuple[Part, int, Part]
@@ -59,22 +60,32 @@ def rivalries(run: RunRecord) -> tuple[Rivalry, ...]:
 
 def surprises(run: RunRecord) -> tuple[str, ...]:
     """Return a sentence for each precision that was asked for and did not run: which trials, what ran."""
-    groups: defaultdict[tuple[int, str], list[int]] = defaultdict(list)
+    groups: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
     for trial, outcome in run.finished():
-        bits = missed_bits(trial.plan, outcome)
-        if bits is not None:
-            groups[bits, outcome.executed_as].append(trial.number)
+        for asked in missed_bits(trial.plan, outcome):
+            groups[asked, outcome.executed_as].append(trial.number)
     return tuple(
-        f"{bits} bits were asked for, and the kernels ran in {executed}: {numbered(trials)}."
-        for (bits, executed), trials in sorted(groups.items())
+        f"{asked} were asked for, and the kernels ran in {executed}: {numbered(trials)}."
+        for (asked, executed), trials in sorted(groups.items())
     )
 
 
-def missed_bits(plan: TrialPlan, outcome: Finished) -> int | None:
-    """Return the bit-width that a plan asked for where the kernels ran in another; None where they did as asked."""
+def missed_bits(plan: TrialPlan, outcome: Finished) -> tuple[str, ...]:
+    """Return what a plan asked for, `4 bits`, where the kernels ran in something else.
+
+    Bits of its own for each layer ask for integer kernels; bits of linear layers may be those of some only.
+    """
     asked = [dict(part.settings).get("bits") for part in plan.compression if part.name == "quantization"]
     bits = min((bits for bits in asked if isinstance(bits, int)), default=_FULL_BITS)
-    return None if bits >= _FULL_BITS or _EXECUTED.get(bits) == outcome.executed_as else bits
+    linear = dict(plan.runtime.settings).get("linear_bits", _FULL_BITS)
+    missed = {
+        f"{bits} bits": bits < _FULL_BITS and _EXECUTED.get(bits) != outcome.executed_as,
+        "mixed bits": _MIXED in asked and outcome.executed_as != _EXECUTED[8],
+        f"linear layers in {linear} bits": isinstance(linear, int)
+        and linear < _FULL_BITS
+        and outcome.executed_as not in {_EXECUTED[linear], _MIXED},
+    }
+    return tuple(words for words, is_missed in missed.items() if is_missed)
 
 
 def numbered(trials: Iterable[int]) -> str:

@@ -48,7 +48,7 @@ class FrontRow:
     """A member of the front as a person reads it; `speedup` is latency of the reference / its own.
 
     `others` are the values that count in the run, by name, and that not every run has a column for.
-    `ties` are its neighbours whose latencies cannot be told from its own; `again` says what it reached
+    `ties` are others whose latencies cannot be told from its own; `again` says what it reached
     when it was trained anew with other seeds, empty where it was not.
     """
 

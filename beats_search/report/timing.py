@@ -27,7 +27,7 @@ def remarks(latency: Latency) -> tuple[str, ...]:
 
 
 def rivals_of_run(run: RunRecord) -> Mapping[int, tuple[int, ...]]:
-    """Return for each trial that is part of a tie the neighbours on the front that are as fast."""
+    """Return for each trial that is part of a tie the others on the front that are as fast."""
     found: defaultdict[int, tuple[int, ...]] = defaultdict(tuple)
     for faster, slower in ties_of_run(run):
         found[faster] += (slower,)
@@ -50,7 +50,5 @@ def retiming_in_words(run: RunRecord) -> str:
         if numbers
     ]
     found = len(ties_of_run(run))
-    ties = (
-        f" {plural(found, 'pair')} of neighbours {'is a tie' if found == 1 else 'are ties'}: {TIES}." if found else ""
-    )
+    ties = f" {plural(found, 'pair')} of points {'is a tie' if found == 1 else 'are ties'}: {TIES}." if found else ""
     return f"{which} timed once more, side by side: {', '.join(changes) or 'the front stayed as it was'}.{ties}"

@@ -18,7 +18,10 @@ from beats_search.runtimes._two_bits import widen_two_bits
 
 __all__ = ["OpenVino"]
 
-_HEAVY: Final = frozenset({"Convolution", "GroupConvolution", "Deconvolution", "FullyConnected", "MatMul"})
+_CONVOLUTIONS: Final = {"Convolution", "GroupConvolution", "Deconvolution"}
+_PRODUCTS: Final = {"FullyConnected", "MatMul", "ScaledDotProductAttention"}
+_RECURRENT: Final = {"RNNCell", "RNNSeq"}
+_HEAVY: Final = frozenset(_CONVOLUTIONS | _PRODUCTS | _RECURRENT)
 _FUSED: Final = "Subgraph"
 _PRECISIONS: Final = {"f32": "fp32", "bf16": "bf16", "f16": "fp16", "u8": "int8", "i8": "int8"}
 _HINTS: Final = {"fp32": "f32", "bf16": "bf16"}

@@ -14,6 +14,8 @@ from beats_search.space import ranges
 from beats_search.space.knobs import Block, Choice, Items, Leaf, Node, PartNode, Range, SearchSpace
 
 _REFERENCE_COMPRESSION: Final = ("compression", Items(items=()))
+_FULL_PRECISION: Final[Mapping[str, Scalar]] = {"precision": "fp32", "linear_bits": 32}
+"""Settings of runtimes by which nothing is computed or stored in less than the model has."""
 
 
 class Suggest(Protocol):
@@ -115,14 +117,19 @@ def index_of(value: Scalar, labels: tuple[Scalar, ...]) -> int | None:
 
 
 def reference_plan(space: SearchSpace, macs: Callable[[TrialPlan], int]) -> TrialPlan:
-    """Return the plan of trial 0: what the space pins, the largest model, and no compression.
+    """Return the plan of trial 0: what the space pins, the largest model, no compression, and full precision.
 
-    Knobs of the model take the values with the most `macs` (coordinate ascent over options and both
-    ends of ranges, called once per plan); other knobs their first option or (logarithmic) midpoint.
+    A runtime computes in less only where `reference:` pins that. Knobs of the model take the values with
+    the most `macs` (coordinate ascent over options and both ends of ranges, called once per plan); other
+    knobs their first option or (logarithmic) midpoint.
     """
     plain = tuple(_REFERENCE_COMPRESSION if key == "compression" else (key, item) for key, item in space.plan.fields)
     uncompressed = replace(space, plan=replace(space.plan, fields=plain))
-    return draw(uncompressed, _Preferring(_most_macs(uncompressed, macs)))
+    plan = draw(uncompressed, _Preferring(_most_macs(uncompressed, macs)))
+    pinned = {path.rpartition(".")[2] for path in space.reference if path.startswith("runtime.")}
+    full = {name: value for name, value in _FULL_PRECISION.items() if name not in pinned}
+    settings = tuple((name, full.get(name, value)) for name, value in plan.runtime.settings)
+    return replace(plan, runtime=replace(plan.runtime, settings=settings))
 
 
 def knobs(space: SearchSpace) -> tuple[Range | Choice, ...]:

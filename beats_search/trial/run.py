@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from beats_search.measuring.blocks import OpenSession
-from beats_search.measuring.energy import EnergyCounters, measure_energy
+from beats_search.measuring.energy import EnergyCounters, check_counted, measure_energy
 from beats_search.measuring.footprint import measure_footprint
 from beats_search.measuring.latency import measure_latency
 from beats_search.measuring.quality import accuracy, accuracy_interval, check_finite, check_parity
@@ -96,6 +96,8 @@ def _recipe(
     with timing.stage("dataset"):
         data = load_data(plan.dataset)
     with timing.stage("model"):
+        if instruments.counters:
+            check_counted(plan.runtime)
         model = build_model(plan, data)
     pace = instruments.window.pace
     own_yardstick().read()  # before and after training, so that the first timing knows what is fast here

@@ -3,7 +3,8 @@
 What is known of a plan is known of all that differ from it only in knobs that it does not depend on.
 """
 
-from typing import final
+from collections import Counter
+from typing import Final, final
 
 import numpy as np
 
@@ -12,13 +13,15 @@ from beats_search.search.frontier.history import History
 from beats_search.search.frontier.oracle import Answer, Oracle
 from beats_search.search.improvement import Array
 
+_TWICE: Final = 2
+
 
 @final
 class Asking:
     """What is known of plans before training.
 
-    `answers` are all, by row without the knobs that none depends on, `fresh` those that this proposal
-    asked for, by row.
+    `answers` are all, by row without the knobs that none depends on, `refused` how many plans of such a
+    row could not be built: one may have failed by chance. `fresh` is what this proposal asked for, by row.
     """
 
     def __init__(self, codes: Codes, oracle: Oracle, history: History, signs: Array) -> None:
@@ -29,26 +32,28 @@ class Asking:
         self._history = history
         self._signs = signs
         self._decisive = oracle.decisive(codes.names)
-        self.answers = {self._key(np.frombuffer(row)): answer for row, answer in history.asked.items()}
+        self.answers: dict[bytes, Answer] = {}
+        self.refused: Counter[bytes] = Counter()
+        for row, answer in history.asked.items():
+            self._note(np.frombuffer(row), answer)
 
     def ask(self, row: Array) -> Answer | None:
         """Return what is known of a plan, None for one that cannot be built."""
-        key = self._key(row)
-        if key not in self.answers:
-            self.answers[key] = self.fresh[row.tobytes()] = self._oracle.ask(self._codes.params(row))
-        return self.answers[key]
+        if not self._settled(row):
+            answer = self.fresh[row.tobytes()] = self._oracle.ask(self._codes.params(row))
+            self._note(row, answer)
+        return self.answers.get(self._key(row))
 
     def answered(self, rows: Array) -> Mask:
         """Tell of plans (n, k) whether there is an answer."""
-        return np.array([row.tobytes() in self.answers for row in self.decisive(rows)], dtype=bool)
+        return np.array([self._settled(row) for row in rows], dtype=bool)
 
     def allows(self, row: Array) -> bool | None:
         """Tell whether a plan can be built and keeps the limits; None without an answer."""
-        key = self._key(row)
-        if key not in self.answers:
-            return None
-        answer = self.answers[key]
-        return answer is not None and answer.allowed
+        answer = self.answers.get(self._key(row))
+        if answer is not None:
+            return answer.allowed
+        return False if self._settled(row) else None
 
     @property
     def all_decide(self) -> bool:
@@ -72,7 +77,7 @@ class Asking:
             for row, gains in zip(self._history.rows, self._history.gains, strict=True)
             if not np.isnan(gains[column])
         }
-        told = {row: answer.values.get(name) for row, answer in self.answers.items() if answer is not None}
+        told = {row: answer.values.get(name) for row, answer in self.answers.items()}
         return found | {row: value for row, value in told.items() if value is not None}
 
     def value(self, row: Array, column: int) -> float | None:
@@ -82,17 +87,16 @@ class Asking:
 
     def allowed(self) -> Array:
         """Return the rows (n, k) that were asked for, keep the limits, and were not tried, oldest first."""
-        asked = dict(self._history.asked) | self.fresh
         found = [
             np.frombuffer(row)
-            for row, answer in asked.items()
+            for row, answer in self._asked().items()
             if answer is not None and answer.allowed and row not in self._history.taken
         ]
         return np.array(found).reshape(-1, len(self._codes.names))
 
     def examples(self) -> tuple[Array, Array]:
         """Return all rows asked for (n, k), and 1 for those that can be built within the limits, else 0 (n,)."""
-        asked = dict(self._history.asked) | self.fresh
+        asked = self._asked()
         rows = np.array([np.frombuffer(row) for row in asked]).reshape(-1, len(self._codes.names))
         fine = [float(answer is not None and answer.allowed) for answer in asked.values()]
         return rows, np.array(fine)
@@ -102,8 +106,23 @@ class Asking:
         return self._oracle.decided(self._names())
 
     def _names(self) -> frozenset[str]:
-        told = (answer for answer in self.answers.values() if answer is not None)
-        return frozenset(name for answer in told for name in answer.values)
+        return frozenset(name for answer in self.answers.values() for name in answer.values)
+
+    def _asked(self) -> dict[bytes, Answer | None]:
+        return dict(self._history.asked) | self.fresh
+
+    def _note(self, row: Array, answer: Answer | None) -> None:
+        if answer is None:
+            self.refused[self._key(row)] += 1
+        else:
+            self.answers[self._key(row)] = answer
+
+    def _settled(self, row: Array) -> bool:
+        """Tell whether a plan needs no question: its like has an answer or failed twice, or it failed itself."""
+        key = self._key(row)
+        failed = row.tobytes()
+        itself = failed in self.fresh or failed in self._history.asked
+        return key in self.answers or itself or self.refused[key] >= _TWICE
 
     def _key(self, row: Array) -> bytes:
         return self.decisive(row).tobytes()

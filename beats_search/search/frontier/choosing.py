@@ -71,8 +71,8 @@ class Choosing:
 
     def choose(self) -> Array:
         """Return the row to try next."""
-        if all(answer is None for answer in self.asking.answers.values()):
-            self._ask_somewhere(self._pace.queries if self.asking.answers else self._pace.start_queries)
+        if not self.asking.answers:
+            self._ask_somewhere(self._pace.queries if self.asking.refused else self._pace.start_queries)
         tried, finished = len(self._history.rows), int(self._history.where(Ended.FINISHED).sum())
         if tried < self._pace.startup or finished < _FEWEST:
             return self._spread_out()
