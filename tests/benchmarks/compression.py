@@ -1,23 +1,26 @@
 """Compression: two data sets in, accuracy against latency of every way to compress one network out, side by side.
 
-    python tests/benchmarks/compression.py [train] [legs] [timing] [--data FOLDER] [--work FOLDER]
+    python tests/benchmarks/compression.py [train] [legs] [timing] [swap] [--data FOLDER] [--work FOLDER]
 
 `resnet` with 32, 64 and 128 channels on MNIST and on CIFAR-10 (JPEG), three seeds each: trained once in
 fp32, then compressed: by onnxruntime's `quantize_static`, by NNCF on OpenVINO, and by this project
 (after training and quantization-aware at 8, 4, 3 and 2 bits, and pruned). Every file's accuracy is
 measured on its runtime. Then all files of one network are timed side by side in random order, at batch
-1 and 32 on one thread, against the uncompressed network on onnxruntime.
+1 and 32 on one thread, against the uncompressed network on onnxruntime. At last, how long the export of
+a second network of the same structure takes.
 
 Each step keeps its result in the folder `--work` and is not made again. The result is
 `reports/benchmarks/compression.json`: `{"schema": 1, "machine", "legs": [{"dataset", "seed", "leg",
 "runtime", "executed_as", "size_kb", "validation", "test", "ratio": {"1": [ratio, low, high], "32": …}}],
-"reference_ms": {…}}`; a ratio is the time of a call to that of the reference's.
+"reference_ms": {"mnist": {"1": [of each seed], "32": …}, …}, "swap": {"mnist": …}}`; a ratio is the time
+of a call to that of the reference's.
 """
 
 import argparse
 import json
 import shlex
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,11 +34,12 @@ from beats_search.measuring.machine import describe_machine
 from compression_legs import RUNTIMES, Case, legs, run
 from compression_networks import WIDTH, dense, load, plan_of
 from compression_summary import summary
+from compression_swap import in_words, swaps
 
 _REPOSITORY: Final = Path(__file__).resolve().parents[2]
 _BATCHES: Final = (1, 32)
 _DATASETS: Final = ("mnist", "cifar10")
-_STEPS: Final = ("train", "legs", "timing")
+_STEPS: Final = ("train", "legs", "timing", "swap")
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -55,6 +59,10 @@ def main(arguments: Sequence[str]) -> None:
                     print(f"  {leg.name:20} {name:12} {facts['executed_as']:6} {share}", flush=True)
         if "timing" in asked.steps:
             _time(case, asked.budget)
+        if "swap" in asked.steps and seed == asked.seeds[0]:
+            record = asked.work / f"swap-{dataset}.json"
+            record.write_text(json.dumps(swaps(model, case.data)))
+            print(in_words(dataset, json.loads(record.read_text())), flush=True)
     _write(asked)
 
 
@@ -90,6 +98,7 @@ def _records(folder: Path) -> Iterator[Any]:
 
 def _write(asked: argparse.Namespace) -> None:
     found = []
+    reference_ms: defaultdict[str, defaultdict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for dataset, seed in ((dataset, seed) for dataset in asked.datasets for seed in asked.seeds):
         folder = asked.work / f"{dataset}-{seed}-{WIDTH}"
         timings = {
@@ -97,6 +106,8 @@ def _write(asked: argparse.Namespace) -> None:
             for batch in _BATCHES
             if (file := folder / f"timing-{batch}.json").exists()
         }
+        for batch, timing in timings.items():
+            reference_ms[dataset][str(batch)].append(timing["reference_ms"])
         for told in _records(folder):
             for name, facts in told["files"].items():
                 key = f"{told['leg']}|{name}"
@@ -113,6 +124,12 @@ def _write(asked: argparse.Namespace) -> None:
                 ),
                 "machine": dict(describe_machine()),
                 "legs": found,
+                "reference_ms": reference_ms,
+                "swap": {
+                    dataset: json.loads(file.read_text())
+                    for dataset in asked.datasets
+                    if (file := asked.work / f"swap-{dataset}.json").exists()
+                },
             },
             indent=1,
         )

@@ -28,10 +28,8 @@ BITS: Final = (8, 4, 3, 2)
 QAT_EPOCHS: Final = {"mnist": 1, "cifar10": 2}
 RATIOS: Final = (0.5, 0.625, 0.75, 0.875)
 """Shares of the channels that go from the networks for MNIST."""
-INSIDE: Final = ("*.body.0",)
-"""The first convolution of every residual block, which no shortcut depends on."""
 INSIDE_EARLY: Final = ("layer1.*.body.0", "layer2.*.body.0")
-"""Those of the first two stages, which take as long as the third and hold fewer weights."""
+"""Of the blocks of the first two stages, whose weights are few, the convolution that no shortcut depends on."""
 BOTH: Final = ("onnxruntime", "openvino")
 RUNTIMES: Final[Mapping[str, Callable[[int], Runtime]]] = {
     "onnxruntime": lambda batch: OnnxRuntime(threads=1, batch_size=batch),
@@ -100,11 +98,9 @@ def _pruned(dataset: str) -> tuple[Leg, ...]:
     """Return the ways that take channels away; from networks for CIFAR-10 fewer, with a long recovery."""
     if dataset == "cifar10":
         fewer = _narrowed(ratio=0.25, recovery_epochs=15, distillation=0.9)
-        inside = _narrowed(ratio=0.5, layers=INSIDE, recovery_epochs=10, distillation=0.9)
         early = _narrowed(ratio=0.5, layers=INSIDE_EARLY, recovery_epochs=10, distillation=0.9)
         return (
             _ours_on_both("pruned 0.25 ptq 8", fewer, _bits(8, 0)),
-            _ours_on_both("pruned 0.5 inside ptq 8", inside, _bits(8, 0)),
             _ours_on_both("pruned 0.5 inside early ptq 8", early, _bits(8, 0)),
         )
     everywhere = {ratio: _narrowed(ratio=ratio, recovery_epochs=1, distillation=0.5) for ratio in RATIOS}
