@@ -27,7 +27,7 @@ def summary(rows: Rows) -> str:
 def _of_dataset(rows: Rows, dataset: str) -> str:
     keys = list(dict.fromkeys((row["leg"], row["runtime"]) for row in rows))
     seeds = len({row["seed"] for row in rows})
-    head = f"{'way':24}{'runtime':14}{'runs as':9}{'kB':>7}{'test %':>9}{'points lost':>22}"
+    head = f"{'way':30}{'runtime':14}{'runs as':9}{'kB':>7}{'test %':>9}{'points lost':>22}"
     lines = [f"{dataset}, n = {seeds} seeds", head + f"{'faster, batch 1':>22}{'faster, batch 32':>22}"]
     lines += [_line(rows, key) for key in keys]
     return "\n".join([*lines, "", *_goals(rows, dataset, keys)])
@@ -38,7 +38,7 @@ def _line(rows: Rows, key: tuple[str, str]) -> str:
     executed = "/".join(sorted({row["executed_as"] for row in own}))
     size, share = median(row["size_kb"] for row in own), 100 * median(row["test"] for row in own)
     told = "".join(f"{_spread(_speeds(rows, key, batch)):>22}" for batch in ("1", "32"))
-    return f"{key[0]:24}{key[1]:14}{executed:9}{size:7.0f}{share:9.2f}{_spread(_losses(rows, key)):>22}{told}"
+    return f"{key[0]:30}{key[1]:14}{executed:9}{size:7.0f}{share:9.2f}{_spread(_losses(rows, key)):>22}{told}"
 
 
 def _goals(rows: Rows, dataset: str, keys: Sequence[tuple[str, str]]) -> list[str]:
