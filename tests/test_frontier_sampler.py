@@ -205,6 +205,16 @@ def test_what_was_asked_once_stays_known() -> None:
     assert QUICK.start_queries < len(asked) <= QUICK.start_queries + 14 * QUICK.queries
 
 
+def test_a_cost_that_cannot_be_told_ends_no_search(tmp_path: Path) -> None:
+    """Of a plan that cannot be built there is no cost; the trial says what is wrong."""
+
+    def refuse(_: TrialPlan) -> float:
+        raise RuntimeError("no such layer")
+
+    sit(tmp_path / "s.db", 8, space=foreseen(measured, refuse))
+    assert len(plans_of(tmp_path / "s.db")) == 8
+
+
 def test_plans_that_cannot_be_built_are_not_proposed() -> None:
     """Where `known` raises, nothing is proposed after the first trial, for which no space was known."""
 

@@ -19,12 +19,13 @@ from beats_search.search.frontier.history import Ended, History
 from beats_search.search.frontier.judging import Judge
 from beats_search.search.frontier.oracle import Oracle
 from beats_search.search.frontier.outlook import Outlook
-from beats_search.search.frontier.pool import around, distinct, far_apart
+from beats_search.search.frontier.pool import apartness, around, distinct
 from beats_search.search.frontier.surrogates import recent
 from beats_search.search.improvement import Array
 
 _FEWEST: Final = 2
 _COMPARED: Final = 500
+_PRICED: Final = 40
 _CENTRES: Final = 30
 _CLIMBED: Final = 5
 _CLOSE: Final = 150
@@ -102,10 +103,12 @@ class Choosing:
         return self._farthest(rows[bands == min(order, key=lambda band: int(visits[band]))])
 
     def _farthest(self, rows: Array) -> Array:
+        """Return the plan that is farthest from those tried, for its cost."""
         some = rows[np.sort(self._rng.permutation(len(rows))[:_COMPARED])]
         tried = self._history.rows[recent(len(self._history.rows), _COMPARED)]
-        index = far_apart(self._codes.features(some), self._codes.features(tried), self._rng)
-        return np.asarray(some[index])
+        apart = apartness(self._codes.features(some), self._codes.features(tried), self._rng)
+        order = np.argsort(-apart, kind="stable")[:: -(-len(some) // _PRICED)]
+        return np.asarray(some[order[np.argmax(np.log(apart[order]) - self._thrift * self._log_costs(some[order]))]])
 
     def _unexplored(self) -> Array:
         """Return the allowed plans that may improve on the corner; without any, allowed or else random ones."""
@@ -199,12 +202,19 @@ class Choosing:
 
     def _by_cost(self, rows: Array, order: Indices, scores: Array) -> Indices:
         """Return an order whose first few are sorted by expected gain per cost, which counts less and less."""
-        weight = max(0.0, 1.0 - len(self._history.rows) / self._pace.cooling)
-        if not weight:
+        if not self._thrift:
             return order
-        costs = np.array([self._oracle.cost(self._codes.params(row)) for row in rows[order[:_SHORT]]])
-        first = order[: len(costs)][np.argsort(weight * np.log(costs) - scores[: len(costs)], kind="stable")]
+        costs = self._log_costs(rows[order[:_SHORT]])
+        first = order[: len(costs)][np.argsort(self._thrift * costs - scores[: len(costs)], kind="stable")]
         return np.append(first, order[len(costs) :])
+
+    def _log_costs(self, rows: Array) -> Array:
+        return np.log([self._oracle.cost(self._codes.params(row)) for row in rows])
+
+    @property
+    def _thrift(self) -> float:
+        """The power of a plan's cost by which its gain is divided."""
+        return max(0.0, 1.0 - len(self._history.rows) / self._pace.cooling)
 
     def _exact(self, rows: Array) -> Mask:
         """Return for which rows all is known that can be before training."""

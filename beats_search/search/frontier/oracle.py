@@ -141,9 +141,12 @@ class OfDomain:
         return frozenset(str(limit) for limit in limits if limit.name in known)
 
     def cost(self, params: Params) -> float:
-        """Return what the foresight says, 1 without it."""
+        """Return what the foresight says; 1 without it, and for a plan that cannot be built: trying it tells why."""
         foresight = self.domain.foresight
-        return 1.0 if foresight is None else foresight.cost(self._plan(params))
+        try:
+            return 1.0 if foresight is None else foresight.cost(self._plan(params))
+        except Exception:  # noqa: BLE001 - building a plan may fail in any way
+            return 1.0
 
     def used(self, codes: Codes, rows: Array) -> Array:
         """Return rows (n, k) in which each plan has only the knobs that drawing it asks for."""

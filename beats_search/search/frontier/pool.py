@@ -27,10 +27,7 @@ def distinct(rows: Array, taken: frozenset[bytes]) -> Array:
     return np.array(kept).reshape(-1, rows.shape[1])
 
 
-def far_apart(features: Features, tried: Features, rng: np.random.Generator) -> int:
-    """Return the index of the plan whose nearest tried one is farthest; of equals, a random one."""
-    if not len(tried):
-        return int(rng.integers(len(features)))
+def apartness(features: Features, tried: Features, rng: np.random.Generator) -> Array:
+    """Return how far the nearest tried plan is from each (n,): its squared distance, and a random part below 0.25."""
     squares = [((features.points - point) ** 2).sum(axis=1) for point in tried.points]
-    nearest = np.min(squares, axis=0)
-    return int(np.argmax(nearest + 0.25 * rng.random(len(nearest))))
+    return np.asarray(np.min(squares, axis=0, initial=np.inf if squares else 1.0) + 0.25 * rng.random(len(features)))
