@@ -8,9 +8,16 @@ import pytest
 from search_toy import OBJECTIVES, domain
 
 from beats_search.records.plan import TrialPlan
+from beats_search.search.attempt import Known
 from beats_search.search.foresight import Foresight
 from beats_search.search.proposal import Asked
 from beats_search.search.samplers.frontier import Frontier
+
+
+def _foresight(known: Known) -> Foresight:
+    """Return a foresight in which all trials cost 1."""
+    point = {"accuracy": 0.1, "latency_ms": 100.0}
+    return Foresight(objectives=OBJECTIVES, constraints=(), reference_point=point, known=known, cost=lambda _: 1.0)
 
 
 def _asked(query_cost: float) -> int:
@@ -21,15 +28,7 @@ def _asked(query_cost: float) -> int:
         asked.add(plan.fingerprint())
         return {"latency_ms": float(str(plan.model["width"]))}
 
-    foresight = Foresight(
-        objectives=OBJECTIVES,
-        constraints=(),
-        reference_point={"accuracy": 0.1, "latency_ms": 100.0},
-        known=known,
-        cost=lambda _: 1.0,
-        query_cost=query_cost,
-    )
-    foreseeing = replace(domain(), foresight=foresight)
+    foreseeing = replace(domain(), foresight=replace(_foresight(known), query_cost=query_cost))
     sampler = Frontier(startup=3, start_queries=50).make(0, 0, foreseeing)
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
     foreseeing.draw(Asked(study.ask()))
@@ -50,15 +49,8 @@ def _questions(decides: Callable[[str], bool]) -> list[object]:
         asked.append(plan.model["width"])
         return {"latency_ms": float(str(plan.model["width"])) / 8}
 
-    foresight = Foresight(
-        objectives=OBJECTIVES,
-        constraints=(),
-        reference_point={"accuracy": 0.1, "latency_ms": 4.4},
-        known=known,
-        cost=lambda _: 1.0,
-        decides=decides,
-    )
-    foreseeing, settings = replace(domain(), foresight=foresight), Frontier(startup=3, start_queries=9, pool=60)
+    foreseeing = replace(domain(), foresight=replace(_foresight(known), decides=decides))
+    settings = Frontier(startup=3, start_queries=9, pool=60)
     study = optuna.create_study(directions=["maximize", "minimize"])
     for number in range(10):
         study.sampler = settings.make(0, number, foreseeing)

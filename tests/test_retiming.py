@@ -102,8 +102,14 @@ def test_no_timing_within_the_intervals_brings_in_another(points: list[tuple[int
     assert {trial.number for trial, _ in front_of_run(moved)} <= chosen
 
 
-def test_neighbours_whose_intervals_overlap_are_a_tie() -> None:
-    """Ties are neighbours in latency that were timed side by side, never strangers."""
+def test_all_whose_intervals_overlap_are_ties() -> None:
+    """Of three that are as fast each ties with both others, whoever lies between."""
+    run = run_with(timed(0.99, 0.412), timed(0.94, 0.200), timed(0.95, 0.201), timed(0.96, 0.202))
+    assert ties_of_run(retimed(run, {1: 1.0, 2: 1.0, 3: 1.0})) == ((1, 2), (1, 3), (2, 3))
+
+
+def test_points_whose_intervals_overlap_are_a_tie() -> None:
+    """Ties are points that were timed side by side, never strangers."""
     run = run_with(timed(0.99, 0.412), timed(0.95, 0.20), timed(0.96, 0.203), timed(0.97, 0.3))
     assert ties_of_run(run) == ()
     assert ties_of_run(retimed(run, {1: 1.0, 2: 1.0, 3: 1.0})) == ((1, 2),)

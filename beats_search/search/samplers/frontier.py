@@ -46,8 +46,8 @@ class Frontier:
     each proposal measures at most `queries` plans of a pool of `pool` random ones and neighbours of
     the front. Every `explore_every`-th trial is far from all others. The expected gain, and how far a
     plan is from others, is divided by the cost of training to a power that falls from 1 to 0 over the
-    first `cooling` trials. Where measuring
-    costs a good part of a trial, fewer plans are measured: no more than pays.
+    first `cooling` trials. Where measuring costs a good part of a trial, fewer plans are measured: no
+    more than pays.
     """
 
     startup: int = 6
