@@ -167,6 +167,14 @@ def test_clipping_keeps_order_and_the_better_part(values: list[float], share: fl
     assert ((slope > 0) & (slope <= 1)).all()
 
 
+@given(st.lists(st.floats(0.0, 0.9), min_size=1, max_size=9))
+def test_a_plateau_of_best_values_leaves_others_apart(lower: list[float]) -> None:
+    """Where half of all values are the best, those below are drawn up by no more than the step to the second best."""
+    array = np.array([*lower, *[0.97] * (len(lower) + 1)])
+    found, step = clip_at(array, 0.5)(array), 0.97 - max(lower)
+    np.testing.assert_allclose(found[: len(lower)], 0.97 - step * np.log1p((0.97 - array[: len(lower)]) / step))
+
+
 @given(st.integers(0, 3000), st.integers(2, 500))
 def test_recent_ones_are_kept(count: int, most: int) -> None:
     """Up to `most` indices in order, the newest among them, all if there are no more."""

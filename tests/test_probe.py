@@ -50,7 +50,7 @@ def file_key(plan: TrialPlan, reference: Reference = REFERENCE) -> object:
     """Return what a plan's file is kept by."""
     data = stripes()
     compressed = probing._compressed(build_model(plan, data), plan, data)
-    return probing._file_key(compressed, plan, data, reference)
+    return file_key(compressed, plan, data.input_shape, reference)
 
 
 def epoch_key(plan: TrialPlan) -> object:

@@ -40,3 +40,11 @@ def test_reused_seconds_add_up_over_trials() -> None:
     reused = replace(finished(), reused_seconds={"training": 30.0, "compression": 12.0})
     (sentence,) = savings_in_words(run_of(*ALL.trials, record(2, reused), record(3, reused)))
     assert sentence.startswith("1 min 24 s of training was not repeated")
+
+
+def test_latencies_of_one_structure_are_told_apart_from_training() -> None:
+    """Seconds of timing have a reason of their own."""
+    reused = replace(finished(), reused_seconds={"training": 30.0, "measuring": 2.0})
+    (sentence,) = savings_in_words(run_of(*ALL.trials, record(2, reused)))
+    assert "30.0 s of training was not repeated" in sentence
+    assert "; 2.0 s of timing was not repeated" in sentence

@@ -4,7 +4,7 @@ import contextlib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from beats_search.app.first_look import counters, first_look
 from beats_search.app.problem import problem_of, store_of
@@ -19,7 +19,12 @@ if TYPE_CHECKING:
     from beats_search.measuring.quiet import QuietWindow
     from beats_search.records.search_plan import SearchPlan
     from beats_search.search.ledger import Ledger
+    from beats_search.space.knobs import SearchSpace
     from beats_search.trial.run import Instruments
+
+
+_MOST_TIMED: Final = 1024
+"""Timings are kept by structure, and these are large."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +54,6 @@ def run(request: RunRequest, watch: Watch = lambda _event, _record: None) -> Run
     """
     from beats_search.measuring.quiet import window_of_machine
     from beats_search.search.study import Ending, search
-    from beats_search.trial.run import Instruments
 
     space, window = read(request.space, request.changes), window_of_machine()
     folder = request.out or Path("reports") / space.name
@@ -59,7 +63,7 @@ def run(request: RunRequest, watch: Watch = lambda _event, _record: None) -> Run
             clear_folder(folder)
         ledger, carried = open_ledger(space, folder, reference, data)
         with ledger:
-            tools = Instruments(window=window, counters=counters(space), store=store_of(space))
+            tools = _instruments(space, window)
             problem = problem_of(space, ledger, folder, paired, data, tools)
             notify = saving(ledger, folder, watch)
             if carried is not None:
@@ -76,6 +80,15 @@ def run(request: RunRequest, watch: Watch = lambda _event, _record: None) -> Run
                 raise
             record = conclude(ledger, folder, window)
     return RunResult(folder=folder, record=record, ending=ending.value, interrupted=ending is Ending.INTERRUPTED)
+
+
+def _instruments(space: "SearchSpace", window: "QuietWindow") -> "Instruments":
+    """Return what trials work with; where a space asks that nothing be reused, each is computed and timed."""
+    from beats_search.tensors.structure import Known
+    from beats_search.trial.run import Instruments, Timed
+
+    timed: Known[Timed] | None = Known(_MOST_TIMED) if space.search.reuse else None
+    return Instruments(window=window, counters=counters(space), store=store_of(space), timed=timed)
 
 
 def _settled(ledger: "Ledger", folder: Path, plan: "SearchPlan", tools: "Instruments", notify: Notify) -> bool:

@@ -10,6 +10,9 @@ from typing import Final, Literal, TypeAlias
 
 from beats_search.records.plain import Plain, from_tagged
 
+TIMING: Final = "measuring"
+"""The stage in which an exported file is timed."""
+
 _OFTEN: Final = 0.1
 
 
@@ -107,7 +110,8 @@ class Finished:
     """A trial that went all the way. Everything here was measured on the exported file, `model_file` in its folder.
 
     `stage_seconds` are those that were spent now; `reused_seconds` are those that work of earlier
-    trials had taken, by stage, where this one went on from it.
+    trials had taken, by stage, where this one went on from it. Where the stage of timing is among them,
+    `latency` was measured on an earlier trial's file, which differs in its weights alone.
     `energy_mj` is the processor's energy for one call, with the interval that its scatter gives; None
     where it does not count and was not measured.
     """

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from beats_search.pareto import front, front_of_run, point_of
-from beats_search.records.outcome import Finished, Interval, Stopped
+from beats_search.records.outcome import TIMING, Finished, Interval, Stopped
 from beats_search.records.plan import TrialPlan
 from beats_search.records.run import RunRecord
 from beats_search.report.measures import duration, plural
@@ -100,16 +100,21 @@ def _refused_in_words(run: RunRecord) -> str:
 
 
 def _reused_in_words(run: RunRecord) -> str:
-    reused = math.fsum(
-        seconds
-        for trial in run.trials
-        if isinstance(trial.outcome, Finished | Stopped)
-        for seconds in trial.outcome.reused_seconds.values()
-    )
-    if not reused:
-        return ""
-    whence = "was not repeated but taken from trials that began alike"
-    return f"{duration(reused)} of training {whence}; the search itself took {duration(run.seconds)}."
+    reused: Counter[str] = Counter()
+    for trial in run.trials:
+        if isinstance(trial.outcome, Finished | Stopped):
+            reused.update(trial.outcome.reused_seconds)
+    timing = reused.pop(TIMING, 0.0)
+    training = math.fsum(reused.values())
+    told = [
+        f"{duration(seconds)} of {what}"
+        for seconds, what in (
+            (training, "training was not repeated but taken from trials that began alike"),
+            (timing, "timing was not repeated, because files of one structure run equally fast"),
+        )
+        if seconds
+    ]
+    return f"{'; '.join(told)}; the search itself took {duration(run.seconds)}." if told else ""
 
 
 def _left_out(plan: TrialPlan, outcome: Stopped) -> int:

@@ -26,10 +26,11 @@ from beats_search.records.plan import TrialPlan
 from beats_search.tensors.data import DataBundle
 from beats_search.tensors.network import macs
 from beats_search.tensors.seams import Engine
-from beats_search.tensors.structure import Known, structure_of, weights_of
+from beats_search.tensors.structure import Known, structure_of
 from beats_search.training.devices import find_device
 from beats_search.training.fit import fit
 from beats_search.trial.keys import recovery_epochs
+from beats_search.trial.likeness import file_key
 from beats_search.trial.recipe import build_model, compress, example_of, load_data, runtime_of, stage_seed
 from beats_search.trial.run import Reference
 
@@ -155,7 +156,7 @@ def _file(model: nn.Module, plan: TrialPlan, reference: Reference, window: Quiet
     data = load_data(plan.dataset)
     compressed = _compressed(_as_if_trained(model), plan, data, window)
     return probes.files.found(
-        _file_key(compressed, plan, data, reference), lambda: _measured(compressed, plan, reference, window)
+        file_key(compressed, plan, data.input_shape, reference), lambda: _measured(compressed, plan, reference, window)
     )
 
 
@@ -176,14 +177,6 @@ def _compressed(model: nn.Module, plan: TrialPlan, data: DataBundle, window: Qui
 
 def _untrained(model: nn.Module, *_: object, **__: object) -> nn.Module:
     return model
-
-
-def _file_key(compressed: nn.Module, plan: TrialPlan, data: DataBundle, reference: Reference) -> Hashable | None:
-    """Return all that a file's measures depend on; whole weights are stored in as many bits as their largest needs."""
-    structure = structure_of(compressed)
-    whole = [weight for weight in weights_of(compressed).values() if weight.dtype == torch.int8]
-    widths = tuple(int(weight.short().abs().max()).bit_length() for weight in whole)
-    return None if structure is None else (structure, widths, plan.runtime, data.input_shape, reference)
 
 
 def _measured(compressed: nn.Module, plan: TrialPlan, reference: Reference, window: QuietWindow) -> ProbedFile:

@@ -2,6 +2,8 @@
 
 import hashlib
 import tempfile
+import time
+from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,15 +15,18 @@ from beats_search.measuring.blocks import OpenSession
 from beats_search.measuring.energy import EnergyCounters, check_counted, measure_energy
 from beats_search.measuring.footprint import measure_footprint
 from beats_search.measuring.latency import measure_latency
+from beats_search.measuring.noise import Centre
 from beats_search.measuring.quality import accuracy, accuracy_interval, check_finite, check_parity
 from beats_search.measuring.quiet import ALONE, QuietWindow
 from beats_search.measuring.yardstick import own_yardstick
-from beats_search.records.outcome import Finished, Interval, Latency, Stopped, TrialOutcome
+from beats_search.records.outcome import TIMING, Finished, Interval, Latency, Stopped, TrialOutcome
 from beats_search.records.plan import TrialPlan
 from beats_search.tensors.data import DataBundle, Split, to_float
 from beats_search.tensors.fake_quant import ActivationQuantizer
 from beats_search.tensors.seams import Engine, KeepGoing, Runtime
+from beats_search.tensors.structure import Known
 from beats_search.training.fit import fit
+from beats_search.trial.likeness import file_key
 from beats_search.trial.recipe import (
     build_model,
     example_of,
@@ -46,12 +51,25 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Timed:
+    """The latency of a file, which is that of all that differ in their weights alone, and the seconds it took."""
+
+    file: Path
+    latency: Latency
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Instruments:
-    """What a trial works with: the window in which it is quiet, counters where energy counts, a store to reuse."""
+    """What a trial works with: the window in which it is quiet, counters where energy counts, and what is reused.
+
+    That is trainings in a `store`, and in `timed` the latencies of files by their structure.
+    """
 
     window: QuietWindow = ALONE
     counters: EnergyCounters | None = None
     store: Store | None = None
+    timed: Known[Timed] | None = None
 
 
 _USUAL: Final = Instruments()
@@ -119,17 +137,17 @@ def _recipe(
         runtime = runtime_of(plan)
         engine = runtime.deploy(compressed, example_of(data), aside / f"model{runtime.suffix}")
         _check_file(runtime, compressed, engine, data)
-    with timing.stage("measuring"):
+    with timing.stage(TIMING):
         with pace():
             share = _accuracy(engine, data.validation)
-        with instruments.window.measuring():
-            latency = _latency(plan, engine, reference)
-            energy = measure_energy(engine.open, instruments.counters) if instruments.counters else None
+        like = file_key(compressed, plan, data.input_shape, reference) if instruments.timed is not None else None
+        timed = _timed(plan, engine, reference, instruments, like)
+        energy = _energy(engine, instruments)
         footprint = measure_footprint(compressed, example_of(data), engine.path)
     return Finished(
         accuracy=share,
         accuracy_interval=accuracy_interval(share, len(data.validation)),
-        latency=latency,
+        latency=timed.latency,
         footprint=footprint,
         executed_as=engine.executed_as,
         sha256=hashlib.sha256(engine.path.read_bytes()).hexdigest(),
@@ -138,14 +156,32 @@ def _recipe(
         model_file=engine.path.name,
         energy_mj=energy.value if energy else None,
         energy_interval_mj=Interval(low=energy.low, high=energy.high) if energy else None,
-        reused_seconds=tree.reused_seconds,
+        reused_seconds=tree.reused_seconds | ({} if timed.file == engine.path else {TIMING: timed.seconds}),
     )
 
 
-def _latency(plan: TrialPlan, engine: Engine, reference: Reference) -> Latency:
-    return measure_latency(
-        engine.open, reference.open, reference_median_ms=reference.median_ms, seed=stage_seed(plan, "measuring")
-    )
+def _timed(plan: TrialPlan, engine: Engine, reference: Reference, instruments: Instruments, like: Hashable) -> Timed:
+    """Return the latency of a file, or that of one like it, where that was quiet and is known narrowly enough."""
+
+    def measured() -> Timed:
+        began = time.perf_counter()
+        with instruments.window.measuring():
+            latency = measure_latency(
+                engine.open, reference.open, reference_median_ms=reference.median_ms, seed=stage_seed(plan, "measuring")
+            )
+        return Timed(file=engine.path, latency=latency, seconds=time.perf_counter() - began)
+
+    if instruments.timed is None:
+        return measured()
+    return instruments.timed.found(like, measured, keep=lambda new: new.latency.settled and not new.latency.disturbed)
+
+
+def _energy(engine: Engine, instruments: Instruments) -> Centre | None:
+    """Return the energy of a file, which depends on its weights, too; None where it does not count."""
+    if instruments.counters is None:
+        return None
+    with instruments.window.measuring():
+        return measure_energy(engine.open, instruments.counters)
 
 
 def _accuracy(engine: Engine, split: Split) -> float:

@@ -40,9 +40,14 @@ class Clip:
 
 
 def clip_at(values: Array, share: float) -> Clip:
-    """Return what draws up those below a quantile of values."""
-    middle = float(np.quantile(values, share))
-    return Clip(middle=middle, unit=max(float(values.max()) - middle, 1e-12))
+    """Return what draws up those below a quantile of values.
+
+    The unit is from there up to the best; where half of all are the best, down to the second best.
+    """
+    middle, best = float(np.quantile(values, share)), float(values.max())
+    others = values[values < best]
+    unit = best - middle if middle < best or not len(others) else best - float(others.max())
+    return Clip(middle=middle, unit=max(unit, 1e-12))
 
 
 def recent(count: int, most: int = _MOST) -> Indices:
