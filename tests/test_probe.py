@@ -18,6 +18,7 @@ from beats_search.space.draw import Replay
 from beats_search.tensors.data import DataBundle
 from beats_search.training.fit import fit
 from beats_search.trial import probe as probing
+from beats_search.trial.likeness import file_key
 from beats_search.trial.probe import Probe, ProbedFile, Probes, decides, foreseen, probe, probe_file, trial_seconds
 from beats_search.trial.recipe import build_model, example_of, load_data, runtime_of
 from beats_search.trial.run import Reference
@@ -46,7 +47,7 @@ def nothing() -> None:
 REFERENCE = Reference(open=lambda: nothing)
 
 
-def file_key(plan: TrialPlan, reference: Reference = REFERENCE) -> object:
+def key_of(plan: TrialPlan, reference: Reference = REFERENCE) -> object:
     """Return what a plan's file is kept by."""
     data = stripes()
     compressed = probing._compressed(build_model(plan, data), plan, data)
@@ -76,8 +77,8 @@ RECOVERED_OTHERWISE = {
 @pytest.mark.parametrize("change", [*TRAINED_OTHERWISE, *RECOVERED_OTHERWISE])
 def test_what_shapes_nothing_shares_a_file(change: str) -> None:
     """Plans whose files differ in their weights alone have one key."""
-    assert file_key(SMALL) is not None
-    assert file_key((TRAINED_OTHERWISE | RECOVERED_OTHERWISE)[change]) == file_key(SMALL)
+    assert key_of(SMALL) is not None
+    assert key_of((TRAINED_OTHERWISE | RECOVERED_OTHERWISE)[change]) == key_of(SMALL)
 
 
 OTHER_FILES = {
@@ -94,7 +95,7 @@ OTHER_FILES = {
 @pytest.mark.parametrize("change", OTHER_FILES)
 def test_what_shapes_a_file_or_its_call_gives_another_key(change: str) -> None:
     """Widths, precision, bits, runtime: a plan that differs in one of them is measured on its own."""
-    assert file_key(OTHER_FILES[change]) not in (None, file_key(SMALL))
+    assert key_of(OTHER_FILES[change]) not in (None, key_of(SMALL))
 
 
 SPACE = """
@@ -121,17 +122,15 @@ def test_a_knob_that_changes_a_file_is_told(tmp_path: Path) -> None:
     domain = domain_of(read(tmp_path / "space.yaml", ()))
     least = {knob.path: value_at(knob, 0.0) for knob in domain.knobs}
     least["training.schedule"] = "step"  # so that its own knob counts
-    keys = {
-        knob.path: file_key(domain.draw(Replay(least | {knob.path: value_at(knob, 0.99)}))) for knob in domain.knobs
-    }
-    without = file_key(domain.draw(Replay(least)))
+    keys = {knob.path: key_of(domain.draw(Replay(least | {knob.path: value_at(knob, 0.99)}))) for knob in domain.knobs}
+    without = key_of(domain.draw(Replay(least)))
     assert {path for path, key in keys.items() if key == without} == {path for path in keys if not decides(path)}
 
 
 def test_a_latency_holds_for_its_reference_only() -> None:
     """What was paired with one file, or stands on one scale, is not taken for another."""
     other, scaled = Reference(open=lambda: nothing), replace(REFERENCE, median_ms=2.0)
-    assert len({file_key(SMALL), file_key(SMALL, other), file_key(SMALL, scaled)}) == 3
+    assert len({key_of(SMALL), key_of(SMALL, other), key_of(SMALL, scaled)}) == 3
 
 
 def test_an_epoch_takes_as_long_whatever_its_rate_and_what_follows() -> None:
@@ -243,7 +242,7 @@ def hooked(input_shape: tuple[int, ...], classes: int) -> nn.Module:
 def test_a_model_that_cannot_be_compared_has_no_key() -> None:
     """What may differ unseen is measured each time."""
     plan = replace(PLAN, model=Part(name=f"{__name__}:hooked"))
-    assert file_key(plan) is None
+    assert key_of(plan) is None
     assert epoch_key(plan) is None
 
 
@@ -256,7 +255,7 @@ def test_a_probe_calibrates_on_a_few_images(monkeypatch: pytest.MonkeyPatch) -> 
         return model
 
     monkeypatch.setattr(probing, "compress", noted)
-    file_key(SMALL)
+    key_of(SMALL)
     assert counts == [8]
 
 

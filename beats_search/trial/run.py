@@ -161,7 +161,7 @@ def _recipe(
 
 
 def _timed(plan: TrialPlan, engine: Engine, reference: Reference, instruments: Instruments, like: Hashable) -> Timed:
-    """Return the latency of a file, or that of one like it, where that was quiet and is known narrowly enough."""
+    """Return the latency of a file, or that of one like it, where that is known narrowly enough."""
 
     def measured() -> Timed:
         began = time.perf_counter()
@@ -173,7 +173,7 @@ def _timed(plan: TrialPlan, engine: Engine, reference: Reference, instruments: I
 
     if instruments.timed is None:
         return measured()
-    return instruments.timed.found(like, measured, keep=lambda new: new.latency.settled and not new.latency.disturbed)
+    return instruments.timed.found(like, measured, keep=lambda new: new.latency.settled)
 
 
 def _energy(engine: Engine, instruments: Instruments) -> Centre | None:

@@ -1,9 +1,11 @@
 """Asking: an oracle and the answers of earlier proposals in, answers of this one out, each asked for once.
 
 What is known of a plan is known of all that differ from it only in knobs that it does not depend on.
+An answer is a glance; what finished trials measured of the like replaces it. Otherwise a plan that a
+glance made too fast would promise again, after each trial, what no trial of it keeps.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import Final, final
 
 import numpy as np
@@ -34,6 +36,7 @@ class Asking:
         self._decisive = oracle.decisive(codes.names)
         self.answers: dict[bytes, Answer] = {}
         self.refused: Counter[bytes] = Counter()
+        self._measured = self._means()
         for row, answer in history.asked.items():
             self._note(np.frombuffer(row), answer)
 
@@ -72,11 +75,7 @@ class Asking:
     def values(self, column: int) -> dict[bytes, float]:
         """Return an objective's values by decisive row: answers, and without one what was measured after training."""
         name = self._oracle.names[column]
-        found = {
-            self._key(row): float(self._signs[column] * gains[column])
-            for row, gains in zip(self._history.rows, self._history.gains, strict=True)
-            if not np.isnan(gains[column])
-        }
+        found = {row: float(self._signs[column] * means[column]) for row, means in self._measured.items()}
         told = {row: answer.values.get(name) for row, answer in self.answers.items()}
         return found | {row: value for row, value in told.items() if value is not None}
 
@@ -115,7 +114,23 @@ class Asking:
         if answer is None:
             self.refused[self._key(row)] += 1
         else:
-            self.answers[self._key(row)] = answer
+            self.answers[self._key(row)] = self._corrected(self._key(row), answer)
+
+    def _means(self) -> dict[bytes, Array]:
+        """Return the mean gains (d,) of finished trials by decisive row."""
+        groups: defaultdict[bytes, list[Array]] = defaultdict(list)
+        for row, gains in zip(self._history.rows, self._history.gains, strict=True):
+            if not np.isnan(gains).any():
+                groups[self._key(row)].append(gains)
+        return {key: np.mean(found, axis=0) for key, found in groups.items()}
+
+    def _corrected(self, key: bytes, answer: Answer) -> Answer:
+        """Return an answer with what was measured of the like in place of what was foretold."""
+        if key not in self._measured:
+            return answer
+        means = dict(zip(self._oracle.names, self._signs * self._measured[key], strict=True))
+        values = {name: float(means.get(name, value)) for name, value in answer.values.items()}
+        return Answer(values=values, allowed=self._oracle.allows(values))
 
     def _settled(self, row: Array) -> bool:
         """Tell whether a plan needs no question: its like has an answer or failed twice, or it failed itself."""

@@ -38,6 +38,9 @@ class Oracle(Protocol):
     def ask(self, params: Params) -> Answer | None:
         """Return what is known of a plan, None for one that cannot be built."""
 
+    def allows(self, values: Mapping[str, float]) -> bool:
+        """Tell whether a plan of which so much is known keeps the limits."""
+
     def decisive(self, names: Sequence[str]) -> Mask:
         """Tell of knobs (k,) whether an answer may depend on them."""
 
@@ -75,6 +78,11 @@ class OfFunction:
             raise ValueError(f"known needs a value or None for each of {len(self.names)} objectives, got {values}")
         pairs = zip(self.names, values, strict=True)
         return Answer(values={name: float(value) for name, value in pairs if value is not None})
+
+    def allows(self, values: Mapping[str, float]) -> bool:
+        """Return True: what a study's constraints are about is not told."""
+        del values
+        return True
 
     def decisive(self, names: Sequence[str]) -> Mask:
         """Return what the owner says."""
@@ -127,7 +135,12 @@ class OfDomain:
             values = {name: float(value) for name, value in foresight.known(self._plan(params)).items()}
         except Exception:  # noqa: BLE001 - building and measuring a plan may fail in any way
             return None
-        return Answer(values=values, allowed=foresight.keeps_limits(values))
+        return Answer(values=values, allowed=self.allows(values))
+
+    def allows(self, values: Mapping[str, float]) -> bool:
+        """Return what the foresight says, True without it."""
+        foresight = self.domain.foresight
+        return foresight is None or foresight.keeps_limits(values)
 
     def decisive(self, names: Sequence[str]) -> Mask:
         """Return what the foresight says, True without it."""
