@@ -33,6 +33,7 @@ _KEPT: Final = 150
 _OPEN: Final = 200
 _HOPE: Final = 2.5
 """A plan is asked for if it would be the best one were its known values so many deviations better than expected."""
+_DARING: Final = 2.0
 _SHORT: Final = 20
 _MARGIN: Final = 0.1
 
@@ -78,7 +79,7 @@ class Choosing:
         if tried < self._pace.startup or finished < _FEWEST:
             return self._spread_out()
         if tried % self._pace.explore_every == 0:
-            return self._farthest(self._unexplored())
+            return self._most_uncertain()
         return self._most_promising()
 
     def _ask_somewhere(self, count: int) -> None:
@@ -109,6 +110,19 @@ class Choosing:
         apart = apartness(self._codes.features(some), self._codes.features(tried), self._rng)
         order = np.argsort(-apart, kind="stable")[:: -(-len(some) // _PRICED)]
         return np.asarray(some[order[np.argmax(np.log(apart[order]) - self._thrift * self._log_costs(some[order]))]])
+
+    def _most_uncertain(self) -> Array:
+        """Return the plan that would gain most for its cost if it came out much better than expected."""
+        rows = self._unexplored()
+        judge = Judge(self._codes, self._history, self.asking, self._signs, self._corner)
+        gains = judge.outlook(rows).daring(np.arange(len(rows)), _DARING)
+        order = np.argsort(-gains, kind="stable")[:_PRICED]
+        if gains[order[0]] <= 0:
+            return self._farthest(rows)
+        with np.errstate(divide="ignore"):
+            return np.asarray(
+                rows[order[np.argmax(np.log(gains[order]) - self._thrift * self._log_costs(rows[order]))]]
+            )
 
     def _unexplored(self) -> Array:
         """Return the allowed plans that may improve on the corner; without any, allowed or else random ones."""

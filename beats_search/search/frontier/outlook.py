@@ -38,6 +38,12 @@ class Outlook:
         """Return log expected gains (n,) if all that is foretold turns out so many deviations better than expected."""
         return self._log_gain(index, {column: deviations for column in self._others if self._is_foretold(column)})
 
+    def daring(self, index: Indices, deviations: float) -> Array:
+        """Return the gains (n,) if every objective turns out so many deviations better than expected."""
+        order = [*self._others, self._integrated]
+        values = np.array([self.objectives[column].at(index, deviations) for column in order]).T
+        return improvement.improvement(values[:, :-1], values[:, -1], self.front[:, order], self.reference[order])
+
     def learn(self, index: int, values: Mapping[int, float]) -> None:
         """Take in the answer for a plan: values by the number of the objective."""
         for column, value in values.items():
