@@ -348,12 +348,13 @@ def test_a_trial_tells_what_it_reused(store: Store, tmp_path: Path, monkeypatch:
     assert outcome_from_plain(tagged(second)) == second
 
 
-@pytest.mark.parametrize("settled", [True, False])
+@pytest.mark.parametrize("narrow", [True, False])
 def test_files_of_one_structure_are_timed_once(
-    *, settled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    *, narrow: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What another rate trained has the latency of its like, if that was settled; another width has its own."""
-    taken = [replace(LATENCY, median_ms=float(count), settled=settled) for count in range(4)]
+    """What another rate trained has the latency of its like, if that was narrow; another width has its own."""
+    ends = Interval(low=0.95, high=1.05) if narrow else Interval(low=0.8, high=1.2)
+    taken = [replace(LATENCY, median_ms=float(count), ratio_interval=ends) for count in range(4)]
     left = iter(taken)
     monkeypatch.setattr(trial_run, "measure_latency", lambda *_, **__: next(left))
     wider = replace(PLAN, model=Part(name="toys:net", settings=(("width", 24),)))
@@ -361,8 +362,8 @@ def test_files_of_one_structure_are_timed_once(
     tools = Instruments(timed=Known(8))
     found = [run_trial(plan, tmp_path / str(n), REFERENCE, instruments=tools) for n, plan in enumerate(plans)]
     outcomes = [outcome for outcome in found if isinstance(outcome, Finished)]
-    assert [outcome.latency for outcome in outcomes] == ([taken[0], taken[0], taken[1]] if settled else taken[:3])
-    assert [TIMING in outcome.reused_seconds for outcome in outcomes] == [False, settled, False]
+    assert [outcome.latency for outcome in outcomes] == ([taken[0], taken[0], taken[1]] if narrow else taken[:3])
+    assert [TIMING in outcome.reused_seconds for outcome in outcomes] == [False, narrow, False]
     assert len({outcome.sha256 for outcome in outcomes}) == 3
 
 

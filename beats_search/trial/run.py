@@ -4,14 +4,14 @@ import hashlib
 import tempfile
 import time
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import torch
 from torch import Tensor, nn
 
-from beats_search.measuring.blocks import OpenSession
+from beats_search.measuring.blocks import OpenSession, Protocol
 from beats_search.measuring.energy import EnergyCounters, check_counted, measure_energy
 from beats_search.measuring.footprint import measure_footprint
 from beats_search.measuring.latency import measure_latency
@@ -40,6 +40,10 @@ from beats_search.trial.store import Store
 from beats_search.trial.timing import Timing
 
 _PARITY_INPUTS = 256
+_LEAST_S: Final = 0.6
+_WORTH_WAITING: Final = 0.25
+_NARROW: Final = 1.2
+"""A latency whose interval's ends are closer than this factor holds for other files of its structure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +145,7 @@ def _recipe(
         with pace():
             share = _accuracy(engine, data.validation)
         like = file_key(compressed, plan, data.input_shape, reference) if instruments.timed is not None else None
-        timed = _timed(plan, engine, reference, instruments, like)
+        timed = _timed(plan, engine, reference, instruments, like, sum(timing.seconds.values()))
         energy = _energy(engine, instruments)
         footprint = measure_footprint(compressed, example_of(data), engine.path)
     return Finished(
@@ -160,20 +164,37 @@ def _recipe(
     )
 
 
-def _timed(plan: TrialPlan, engine: Engine, reference: Reference, instruments: Instruments, like: Hashable) -> Timed:
-    """Return the latency of a file, or that of one like it, where that is known narrowly enough."""
+def _timed(
+    plan: TrialPlan, engine: Engine, reference: Reference, tools: Instruments, like: Hashable, spent: float
+) -> Timed:
+    """Return the latency of a file, or that of one like it, where that is known narrowly enough.
+
+    Timing takes no longer than all else, which `spent` seconds, and waits for a neighbour to leave as long as that
+    is little beside these: what comes near the front is timed once more at the end of a search.
+    """
 
     def measured() -> Timed:
         began = time.perf_counter()
-        with instruments.window.measuring():
+        usual = Protocol()
+        budget_s = min(max(_LEAST_S, spent), usual.budget_s)
+        patience = min(max(1.0, _WORTH_WAITING * spent / budget_s), usual.patience)
+        with tools.window.measuring():
             latency = measure_latency(
-                engine.open, reference.open, reference_median_ms=reference.median_ms, seed=stage_seed(plan, "measuring")
+                engine.open,
+                reference.open,
+                reference_median_ms=reference.median_ms,
+                seed=stage_seed(plan, "measuring"),
+                protocol=replace(usual, budget_s=budget_s, patience=patience),
             )
         return Timed(file=engine.path, latency=latency, seconds=time.perf_counter() - began)
 
-    if instruments.timed is None:
+    if tools.timed is None:
         return measured()
-    return instruments.timed.found(like, measured, keep=lambda new: new.latency.settled)
+    return tools.timed.found(like, measured, keep=lambda new: _is_narrow(new.latency.ratio_interval))
+
+
+def _is_narrow(interval: Interval) -> bool:
+    return interval.high <= _NARROW * interval.low
 
 
 def _energy(engine: Engine, instruments: Instruments) -> Centre | None:

