@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import norm
 
+from beats_search.search.frontier.knowledge import Trained
+from beats_search.search.frontier.outlook import Outlook
 from beats_search.search.improvement import (
     Array,
     bar,
@@ -126,3 +128,13 @@ def test_the_mean_below_a_limit_is_that_of_what_is_left(z: float, mean: float, d
     weights = np.exp(-0.5 * values**2 + 0.5 * min(z, 0.0) ** 2)
     assert found == pytest.approx(mean + deviation * np.average(values, weights=weights), abs=1e-2)
     assert found <= limit
+
+
+def test_a_daring_gain_is_that_of_a_lucky_outcome() -> None:
+    """Every uncertain objective is taken so many deviations better, and what a front has already is no gain."""
+    speed = Trained(np.array([1.0, 1.0, 3.0]), np.array([0.0, 0.5, 0.0]))
+    accuracy = Trained(np.array([0.5, 0.5, 0.1]), np.array([0.1, 0.1, 0.1]))
+    front, corner = np.array([[2.0, 0.6]]), np.array([0.0, 0.0])
+    outlook = Outlook(objectives=[speed, accuracy], front=front, reference=corner, log_odds=np.zeros(3))
+    found = outlook.daring(np.arange(3), 2.0)
+    np.testing.assert_allclose(found, [1.0 * 0.1, 2.0 * 0.1, 1.0 * 0.3])

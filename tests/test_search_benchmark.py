@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+import search_efficiency_stopping
 from beats_search.records.part import Part
 from beats_search.records.plain import to_plain
 from beats_search.records.plan import TrainingPlan, TrialPlan
@@ -14,6 +15,7 @@ from search_efficiency_digits import compared
 from search_efficiency_latencies import structure
 from search_efficiency_plot import Line, plot
 from search_efficiency_real import course, summarize
+from search_efficiency_stopping import Sitting
 
 PLAN = TrialPlan(
     dataset=Part(name="mnist"),
@@ -65,6 +67,29 @@ def test_the_shipped_search_is_held_against_what_the_plain_one_ended_with() -> N
     assert (first["shipped_seconds"], first["plain_seconds"], first["share"]) == (5.0, 40.0, 0.125)
     assert first["plain_last_gain_seconds"] == 20.0
     assert second["share"] == math.inf
+
+
+def test_what_stops_lost_and_saved_is_held_against_their_twins() -> None:
+    """The loss is a share of the hypervolume without stops; a twin's seconds count from where the trial was stopped."""
+    stopping = Sitting(
+        search=searched("random_search", 9.0, tried(1.0, WIDE, 0.9), tried(2.0, PLAN, None)),
+        claimed_s=6.0,
+        seconds_s=9.0,
+        epochs={"wide": (1.0, 1.0, 2.0), "narrow": (3.0,)},
+        stopped=("narrow",),
+    )
+    whole = replace(
+        stopping,
+        search=searched("random_search", 9.0, tried(1.0, WIDE, 0.9), tried(9.0, PLAN, 0.9)),
+        seconds_s=16.0,
+        epochs={"wide": (1.0, 1.0, 2.0), "narrow": (3.0, 4.0, 3.0)},
+        stopped=(),
+    )
+    found = search_efficiency_stopping.compared([(stopping, whole)], RATIOS)
+    (row,) = found["seeds"]
+    assert found["lost"]["mean"] == pytest.approx(1 - (0.8 * 0.5) / (0.8 * 1.0))
+    assert (row["stopped"], row["twins"], row["twins_s"], row["claimed_s"]) == (1, 1, 7.0, 6.0)
+    assert "asked: at most 1%" in search_efficiency_stopping.lines({"random_search": found})
 
 
 def test_structure_is_all_but_the_training() -> None:

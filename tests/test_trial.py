@@ -17,6 +17,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from toys import stripes
 
 from beats_search.measuring import quality
+from beats_search.measuring.blocks import Protocol
 from beats_search.measuring.quiet import ALONE
 from beats_search.records.errors import ParityError, SearchEndedError, TrialError
 from beats_search.records.outcome import Failed, Finished, Stopped
@@ -27,7 +28,7 @@ from beats_search.tensors.seams import Engine, Runtime
 from beats_search.trial import run as trial_run
 from beats_search.trial.probe import count_macs, deploy_untrained, probe
 from beats_search.trial.recipe import build_model, data_facts, load_data, recovery_plan, stage_seed
-from beats_search.trial.run import Reference, run_trial
+from beats_search.trial.run import Instruments, Reference, run_trial
 from beats_search.trial.run import test_accuracy as measure_test_accuracy
 from beats_search.trial.timing import Timing
 
@@ -106,6 +107,20 @@ def test_every_stage_is_timed(small: tuple[Finished, Path, TrialPlan]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("spent", "budget_s", "patience"), [(0.1, 0.6, 1), (1.0, 1.0, 1), (12.0, 1.5, 2), (99.0, 1.5, 4)]
+)
+def test_timing_takes_no_longer_than_the_rest(
+    spent: float, budget_s: float, patience: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A short trial is timed in what it took, at least 0.6 s; only a long one waits for a neighbour to leave."""
+    given: list[Protocol] = []
+    monkeypatch.setattr(trial_run, "measure_latency", lambda *_, protocol, **__: given.append(protocol))
+    engine = cast("Engine", SimpleNamespace(open=lambda: None, path=tmp_path))
+    trial_run._timed(PLAN, engine, Reference(open=lambda: lambda: None), Instruments(), None, spent)
+    assert [(rules.budget_s, rules.patience) for rules in given] == [(budget_s, patience)]
+
+
 def test_a_trial_leaves_its_model_and_nothing_else(small: tuple[Finished, Path, TrialPlan]) -> None:
     """What a trial wrote aside is gone when it has ended."""
     _, folder, _ = small
