@@ -74,7 +74,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def compared(pairs: Sequence[Sequence[Sitting]], ratios: Mapping[str, float]) -> dict[str, Any]:
     """Return for pairs of searches, with and without stops, what of the hypervolume was lost and what was saved."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for stopping, whole in pairs:
         volumes = [course(each.search, ratios)[-1][1] for each in (stopping, whole)]
         twins = [name for name in stopping.stopped if name in whole.epochs]
