@@ -410,6 +410,19 @@ def test_cheap_plans_come_first(ten: Path, tmp_path: Path) -> None:
     assert dear.count("step") < free.count("step")
 
 
+def test_a_band_that_costs_ten_times_as_much_waits(ten: Path, tmp_path: Path) -> None:
+    """Of the first trials none is in the slow half where that costs ten times as much; otherwise some are."""
+
+    def widths(path: Path) -> list[float]:
+        return [measured(plan)["latency_ms"] for plan in plans_of(path)[1 : 1 + SETTINGS["startup"]]]
+
+    def cost(plan: TrialPlan) -> float:
+        return 10.0 if measured(plan)["latency_ms"] > 1.0 else 1.0
+
+    sit(tmp_path / "s.db", 1 + SETTINGS["startup"], space=foreseen(measured, cost))
+    assert max(widths(tmp_path / "s.db")) <= 1.0 < max(widths(ten))
+
+
 def test_all_but_failures_end_well(tmp_path: Path) -> None:
     """A search in which nothing but the reference finishes spends its budget all the same."""
 

@@ -14,7 +14,7 @@ from beats_search.measuring.footprint import parameters
 from beats_search.measuring.machine import describe_machine
 from beats_search.measuring.quality import accuracy, accuracy_interval, check_parity
 from beats_search.records.errors import ParityError
-from beats_search.tensors.network import macs
+from beats_search.tensors.network import macs, traffic
 
 
 @given(right=st.integers(0, 300), wrong=st.integers(0, 300))
@@ -52,6 +52,13 @@ def test_macs_are_counted_as_on_paper() -> None:
     """A 3×3 convolution and a linear layer cost outputs × inputs of each output."""
     model = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.Flatten(), nn.Linear(4 * 25, 10))
     assert macs(model, torch.rand(1, 2, 5, 5)) == 25 * 4 * 2 * 9 + 100 * 10
+
+
+def test_traffic_is_what_the_layers_put_out() -> None:
+    """Maps count in groups of 16 channels, vectors as they are, for one input; the model is left without hooks."""
+    model = nn.Sequential(nn.Conv2d(2, 17, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(17 * 25, 10))
+    assert traffic(model, torch.rand(3, 2, 5, 5)) == (2 * 32 * 25 + 17 * 25 + 10, 4)
+    assert not any(part._forward_hooks for part in model.modules())
 
 
 def test_quantizing_keeps_macs_and_parameters() -> None:

@@ -8,6 +8,8 @@ from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 _OWN = "network."
+_LANES = 16
+_ROWS = 2  # dimensions of a batch of vectors
 
 
 def with_preprocess(preprocess: nn.Module, network: nn.Module) -> nn.Sequential:
@@ -28,6 +30,28 @@ def macs(model: nn.Module, example: Tensor) -> int:
     with FlopCounterMode(display=False) as counter:
         call_once(model, example)
     return int(counter.get_total_flops()) // (2 * len(example))
+
+
+def traffic(model: nn.Module, example: Tensor) -> tuple[int, int]:
+    """Return how many values the layers of a model put out for one input, and how many layers it calls.
+
+    Channels of maps count in groups of 16, as kernels compute them, unless there is only one.
+    """
+    sizes: list[int] = []
+
+    def note(_: nn.Module, __: object, output: object) -> None:
+        if isinstance(output, Tensor):
+            channels = output.shape[1] if output.dim() > _ROWS else 1
+            padded = -(-channels // _LANES) * _LANES if channels > 1 else 1
+            sizes.append(output.numel() // max(1, channels) * padded)
+
+    hooks = [part.register_forward_hook(note) for part in model.modules() if not any(part.children())]
+    try:
+        call_once(model, example)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return sum(sizes) // len(example), len(sizes)
 
 
 def call_once(model: nn.Module, example: Tensor) -> None:

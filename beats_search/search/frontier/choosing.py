@@ -90,7 +90,7 @@ class Choosing:
                 return
 
     def _spread_out(self) -> Array:
-        """Return a plan far from those tried, in the band of the first known value that has been tried least."""
+        """Return a plan far from those tried, in the band of the first known value tried least for its cost."""
         rows, known = self._unexplored(), self.asking.known()
         if not known or any(self.asking.value(row, known[0]) is None for row in rows):
             return self._farthest(rows)
@@ -101,7 +101,11 @@ class Choosing:
         seen = np.array([value for value in tried if value is not None], dtype=float)
         visits = np.bincount(np.digitize(seen, edges), minlength=self._pace.startup)
         order = [band for band in self._rng.permutation(self._pace.startup) if (bands == band).any()]
-        return self._farthest(rows[bands == min(order, key=lambda band: int(visits[band]))])
+        prices = {band: self._thrift * self._middle_cost(rows[bands == band]) for band in order}
+        return self._farthest(rows[bands == min(order, key=lambda band: np.log(visits[band] + 1) + prices[band])])
+
+    def _middle_cost(self, rows: Array) -> float:
+        return float(np.median(self._log_costs(rows[:: -(-len(rows) // _SHORT)])))
 
     def _farthest(self, rows: Array) -> Array:
         """Return the plan that is farthest from those tried, for its cost."""
