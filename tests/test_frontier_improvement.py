@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import norm
 
+from beats_search.search.clipping import Clip
 from beats_search.search.frontier.knowledge import Trained
 from beats_search.search.frontier.outlook import Outlook
 from beats_search.search.improvement import (
@@ -22,6 +23,7 @@ from beats_search.search.improvement import (
     steps,
 )
 
+IDLE = Clip(middle=-1.0, unit=1.0)
 SEEDS = st.integers(0, 2**32 - 1)
 
 
@@ -132,9 +134,22 @@ def test_the_mean_below_a_limit_is_that_of_what_is_left(z: float, mean: float, d
 
 def test_a_daring_gain_is_that_of_a_lucky_outcome() -> None:
     """Every uncertain objective is taken so many deviations better, and what a front has already is no gain."""
-    speed = Trained(np.array([1.0, 1.0, 3.0]), np.array([0.0, 0.5, 0.0]))
-    accuracy = Trained(np.array([0.5, 0.5, 0.1]), np.array([0.1, 0.1, 0.1]))
+    speed = Trained(np.array([1.0, 1.0, 3.0]), np.array([0.0, 0.5, 0.0]), IDLE)
+    accuracy = Trained(np.array([0.5, 0.5, 0.1]), np.array([0.1, 0.1, 0.1]), IDLE)
     front, corner = np.array([[2.0, 0.6]]), np.array([0.0, 0.0])
     outlook = Outlook(objectives=[speed, accuracy], front=front, reference=corner, log_odds=np.zeros(3))
     found = outlook.daring(np.arange(3), 2.0)
     np.testing.assert_allclose(found, [1.0 * 0.1, 2.0 * 0.1, 1.0 * 0.3])
+
+
+@given(SEEDS)
+def test_drawn_values_gain_what_they_stand_for(seed: int) -> None:
+    """The gain of outcomes above the clip's middle is exact, by Monte Carlo; of those below it is never overrated."""
+    rng = np.random.default_rng(seed)
+    clip = Clip(middle=float(rng.uniform(0.4, 0.8)), unit=float(rng.uniform(0.02, 0.2)))
+    front, corner = np.array([[0.2, 0.9], [0.5, 0.7], [0.9, 0.15]]), np.array([0.0, 0.1])
+    certain, mean, deviation = rng.uniform(0.0, 1.0, (1, 1)), rng.uniform(0.2, 0.9, 1), rng.uniform(0.01, 0.1, 1)
+    found = np.exp(log_expected(certain, mean, deviation, front, corner, clip))[0]
+    drawn = mean + deviation * norm.ppf((np.arange(2000) + 0.5) / 2000)
+    gains = improvement(np.repeat(certain, 2000, axis=0), clip.inverse(drawn), front, corner)
+    assert gains[drawn >= clip.middle].sum() / 2000 - 1e-4 <= found <= gains.mean() + 1e-4

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from beats_search.search.clipping import clip_at
 from beats_search.search.frontier.codes import Codes, Features
 from beats_search.search.frontier.gaussian_process import _misfit, fit
 from beats_search.search.frontier.history import Ended, History, Note, read_note, write_note
 from beats_search.search.frontier.oracle import Answer
 from beats_search.search.frontier.pool import around, distinct
 from beats_search.search.frontier.surrogates import (
-    clip_at,
     learn,
     limits,
     log_mean,

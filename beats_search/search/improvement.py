@@ -13,7 +13,7 @@ the slices). Its logarithm is computed as in Ament et al. 2023, arXiv:2310.20708
 far from any improvement still have an order.
 """
 
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import moocore
 import numpy as np
@@ -21,6 +21,18 @@ from numpy.typing import NDArray
 from scipy.special import erfcx, log_ndtr, logsumexp, ndtr
 
 Array: TypeAlias = NDArray[np.float64]
+
+
+class Drawing(Protocol):
+    """Draws up values below its middle."""
+
+    @property
+    def middle(self) -> float:
+        """Return the value from which on nothing is drawn."""
+
+    def __call__(self, values: Array, /) -> Array:
+        """Return values drawn up."""
+
 
 _LOG_ROOT_TAU: Final = 0.5 * np.log(2 * np.pi)
 _TAIL: Final = -1.0
@@ -67,14 +79,26 @@ def expected(certain: Array, mean: Array, deviation: Array, front: Array, refere
     return np.exp(log_expected(certain, mean, deviation, front, reference))
 
 
-def log_expected(certain: Array, mean: Array, deviation: Array, front: Array, reference: Array) -> Array:
-    """Return the logarithm of `expected`, minus infinity for a candidate that gains nothing at any value."""
+def log_expected(
+    certain: Array, mean: Array, deviation: Array, front: Array, reference: Array, clip: Drawing | None = None
+) -> Array:
+    """Return the logarithm of `expected`, minus infinity for a candidate that gains nothing at any value.
+
+    With a clip, mean and deviation are of the last objective as drawn by it. What lies between a level and
+    where that is drawn to is gained by outcomes above the clip's middle, which are not drawn; what is gained
+    by outcomes below it is counted as drawn, less than it is.
+    """
     levels, weights = steps(certain, front, reference)
     if not len(certain):
         return np.empty(0)
+    drawn = levels if clip is None else clip(levels)
     with np.errstate(divide="ignore"):
-        terms = np.log(weights) + _log_excess((mean[:, None] - levels) / deviation[:, None])
-    found: Array = np.log(deviation) + logsumexp(terms, axis=1)
+        terms = np.log(deviation)[:, None] + _log_excess((mean[:, None] - drawn) / deviation[:, None])
+        if clip is not None:
+            above = log_ndtr((mean - clip.middle) / deviation)[:, None]
+            terms = np.logaddexp(terms, np.log(np.maximum(drawn - levels, 0.0)) + above)
+        terms = terms + np.log(weights)
+    found: Array = logsumexp(terms, axis=1)
     return found
 
 

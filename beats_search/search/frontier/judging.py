@@ -44,8 +44,9 @@ class Judge:
         return Outlook(objectives=quantities, front=self._front, reference=self._corner, log_odds=odds)
 
     def _trained_at(self, column: int, features: Features) -> Quantity:
-        belief = self._trained[column].at(features)
-        return Trained(belief.mean, belief.deviation)
+        learned = self._trained[column]
+        belief = learned.at(features)
+        return Trained(belief.mean, belief.deviation, learned.clip)
 
     def _foretold_at(self, column: int, rows: Array, features: Features) -> Quantity:
         quantity = Foretold(self._foretold[column], features, float(self._signs[column]))
@@ -77,6 +78,6 @@ class Judge:
         running = self._history.where(Ended.RUNNING)
         found = self._known_gains()[running]
         features = self._codes.features(self._history.rows[running])
-        for column, process in self._trained.items():
-            found[:, column] = process.at(features).mean
+        for column, learned in self._trained.items():
+            found[:, column] = learned.clip.inverse(learned.at(features).mean)
         return np.asarray(found[~np.isnan(found).any(axis=1)])

@@ -9,6 +9,7 @@ from typing import Final, Protocol, final
 
 import numpy as np
 
+from beats_search.search.clipping import Clip
 from beats_search.search.frontier.codes import Codes, Features, Indices
 from beats_search.search.frontier.gaussian_process import Process, fit
 from beats_search.search.frontier.surrogates import recent
@@ -32,14 +33,15 @@ class Quantity(Protocol):
 @final
 @dataclass(frozen=True, slots=True, eq=False)
 class Trained:
-    """An objective that only training tells, as Gaussians: `mean` and `spread` (n,)."""
+    """An objective that only training tells: Gaussians of `mean` and `spread` (n,) of values drawn up by `clip`."""
 
     mean: Array
     spread: Array
+    clip: Clip
 
     def at(self, index: Indices, node: float) -> Array:
-        """Return means, moved by `node` deviations."""
-        return np.asarray(self.mean[index] + node * self.spread[index])
+        """Return what lies `node` deviations above the means, as it is measured."""
+        return self.clip.inverse(self.mean[index] + node * self.spread[index])
 
     def deviation(self, index: Indices) -> Array:
         """Return the deviations."""

@@ -72,9 +72,10 @@ class Outlook:
         last = self.objectives[order[-1]]
         gain = improvement.log_expected(
             np.array(certain).reshape(len(order) - 1, len(index)).T,
-            last.at(index, 0.0),
+            last.mean[index] if isinstance(last, Trained) else last.at(index, 0.0),
             last.deviation(index),
             self.front[:, order],
             self.reference[order],
+            last.clip if isinstance(last, Trained) else None,
         )
         return np.asarray(gain + self.log_odds[index])

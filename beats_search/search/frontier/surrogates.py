@@ -7,8 +7,9 @@ from typing import Final, final
 import numpy as np
 from scipy.special import ndtri
 
+from beats_search.search.clipping import Clip, clip_at
 from beats_search.search.frontier.codes import Codes, Features, Indices
-from beats_search.search.frontier.gaussian_process import Process, fit
+from beats_search.search.frontier.gaussian_process import Belief, Process, fit
 from beats_search.search.frontier.history import Ended, History
 from beats_search.search.improvement import Array, log_probability_below, mean_below
 
@@ -17,37 +18,16 @@ _SHARES: Final = (0.0, 0.5)
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Clip:
-    """Draws values to be maximized that lie below `middle` up to it, the more the farther; `unit` is how far is far.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Learned:
+    """What is believed of an objective, in values that a clip has drawn up."""
 
-    The low tail carries no hypervolume, and a model that has to explain it explains the top less well.
-    """
+    process: Process
+    clip: Clip
 
-    middle: float
-    unit: float
-
-    def __call__(self, values: Array) -> Array:
-        """Return values drawn up."""
-        return np.where(values < self.middle, self.middle - self.unit * np.log1p(self._depth(values)), values)
-
-    def slope(self, values: Array) -> Array:
-        """Return the slope at values, above 0 and at most 1."""
-        return 1.0 / (1.0 + self._depth(values))
-
-    def _depth(self, values: Array) -> Array:
-        return np.maximum(0.0, self.middle - values) / self.unit
-
-
-def clip_at(values: Array, share: float) -> Clip:
-    """Return what draws up those below a quantile of values.
-
-    The unit is from there up to the best; where half of all are the best, down to the second best.
-    """
-    middle, best = float(np.quantile(values, share)), float(values.max())
-    others = values[values < best]
-    unit = best - middle if middle < best or not len(others) else best - float(others.max())
-    return Clip(middle=middle, unit=max(unit, 1e-12))
+    def at(self, features: Features) -> Belief:
+        """Return what is believed of the drawn values of plans."""
+        return self.process.at(features)
 
 
 def recent(count: int, most: int = _MOST) -> Indices:
@@ -59,8 +39,8 @@ def recent(count: int, most: int = _MOST) -> Indices:
     return np.unique(np.append(older, np.arange(newer, count)))
 
 
-def learn(history: History, codes: Codes, objective: int, bars: Array) -> Process:
-    """Return the process of one objective from finished, stopped and running trials.
+def learn(history: History, codes: Codes, objective: int, bars: Array) -> Learned:
+    """Return what is believed of one objective from finished, stopped and running trials.
 
     A stopped trial counts as the mean of what is below its bar (n,), given all others; a running one
     as what is expected of it (Ginsbourger, Le Riche & Carraro 2010: the believer).
@@ -71,7 +51,7 @@ def learn(history: History, codes: Codes, objective: int, bars: Array) -> Proces
     clip, process = _most_evident(features, history.gains[finished, objective])
     others = np.flatnonzero(history.where(Ended.STOPPED, Ended.RUNNING))[-_MOST // 2 :]
     if not len(others):
-        return process
+        return Learned(process=process, clip=clip)
     belief = process.at(codes.features(history.rows[others]))
     stopped = history.where(Ended.STOPPED)[others]
     spread = np.hypot(belief.deviation, process.noise)
@@ -79,7 +59,7 @@ def learn(history: History, codes: Codes, objective: int, bars: Array) -> Proces
     believed = np.where(stopped, below, belief.mean)
     rows = history.rows[np.append(finished, others)]
     values = clip(history.gains[finished, objective])
-    return process.observing(codes.features(rows), np.append(values, believed))
+    return Learned(process=process.observing(codes.features(rows), np.append(values, believed)), clip=clip)
 
 
 def _most_evident(features: Features, values: Array) -> tuple[Clip, Process]:
