@@ -137,9 +137,11 @@ def test_a_disk_full_from_the_start_ends_with_4(tmp_path: Path, monkeypatch: pyt
 def test_ctrl_c_keeps_what_had_finished(tmp_path: Path) -> None:
     """Interrupted, a run ends with 130 and its page; the same command goes on and runs no trial twice."""
     out = tmp_path / "out"
-    space = write(tmp_path, SPACE.replace("epochs: 2", "epochs: 120"))  # long enough to be interrupted
+    space = write(tmp_path, SPACE.replace("epochs: 2", "epochs: 30"))  # long enough to be interrupted
     command = [sys.executable, "-m", "beats_search", "run", str(space), "--out", str(out)]
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore Ctrl-C
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path)
+    signal.signal(signal.SIGINT, inherited)
     try:
         assert process.stdout is not None
         for line in process.stdout:
