@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
 import pytest
 from optuna import Study, Trial
@@ -15,17 +14,15 @@ from optuna.trial import TrialState, create_trial
 from search_toy import LIMIT, OBJECTIVES, budget, domain, finished, interrupt, new_ledger, outcome_of, plans_of, problem
 
 from beats_search import plugins
-from beats_search.records.objective import Constraint, Direction
+from beats_search.records.objective import Direction
 from beats_search.records.outcome import Failed, TrialOutcome
 from beats_search.records.plan import TrialPlan
 from beats_search.records.search_plan import SearchPlan
 from beats_search.search.attempt import RunTrial
 from beats_search.search.domain import Domain
 from beats_search.search.foresight import Foresight
-from beats_search.search.frontier.asking import Asking
 from beats_search.search.frontier.codes import Codes
-from beats_search.search.frontier.history import read_history, signs_of
-from beats_search.search.frontier.oracle import OfFunction, oracle_of
+from beats_search.search.frontier.history import read_history
 from beats_search.search.ledger import Ledger
 from beats_search.search.reading import read_run
 from beats_search.search.samplers.frontier import Frontier, FrontierSampler
@@ -109,20 +106,6 @@ def test_an_answer_holds_for_what_it_does_not_depend_on() -> None:
     assert sorted(asked) == sorted(set(asked))
 
 
-def test_what_was_measured_replaces_a_glance() -> None:
-    """After trials of a kind their mean is what is known of it; another kind's answer stays."""
-    oracle = OfFunction(("accuracy", "latency"), lambda _: (None, 0.5), lambda name: name == "kind")
-    codes, study = Codes(SPACE), study_of(sampler_of())
-    for x, took in ((0.1, 1.0), (0.2, 1.5)):
-        params = {"x": x, "y": 0.5, "kind": "a"}
-        study.add_trial(create_trial(params=params, distributions=SPACE, values=[0.9, took]))
-    asking = Asking(codes, oracle, read_history(study, codes, oracle.names, 2, ours=False), np.array([1.0, -1.0]))
-    rows = [codes.row({"x": 0.3, "y": 0.5, "kind": kind}) for kind in "ab"]
-    for row in rows:
-        asking.ask(row)
-    assert [asking.value(row, 1) for row in rows] == [1.25, 0.5]
-
-
 def test_a_kind_that_a_glance_made_too_fast_is_not_tried_forever() -> None:
     """Trials of the kind that seems fast but is slow end soon."""
     slow = {"a": 1.5, "b": 1.5, "c": 2.4}
@@ -134,29 +117,6 @@ def test_a_kind_that_a_glance_made_too_fast_is_not_tried_forever() -> None:
     )
     proposed = run(study_of(sampler), 24, lambda params: (accuracy(params), slow[params["kind"]]))
     assert [params["kind"] for params in proposed[-12:]].count("c") <= 4
-
-
-def test_a_failure_by_chance_condemns_no_structure() -> None:
-    """A plan that could not be built is not asked about again; its like are, until a second has failed."""
-    asked: list[str] = []
-
-    def known_(params: Mapping[str, Any]) -> Sequence[float | None]:
-        asked.append(params["kind"])
-        if params["kind"] == "b" or asked == ["a"]:
-            raise RuntimeError
-        return None, 1.0
-
-    oracle = OfFunction(("accuracy", "latency"), known_, lambda name: name == "kind")
-    codes, study = Codes(SPACE), study_of(sampler_of())
-    history = read_history(study, codes, oracle.names, 0, ours=False)
-    asking = Asking(codes, oracle, history, np.array([1.0, -1.0]))
-    rows = {kind: [codes.row({"x": x, "y": 0.5, "kind": kind}) for x in (0.1, 0.2, 0.3)] for kind in "ab"}
-    for row in (*rows["a"], rows["a"][1], *rows["b"], rows["b"][2]):
-        asking.ask(row)
-    assert asked == ["a", "a", "b", "b"]
-    assert [asking.allows(row) for row in rows["a"]] == [True] * 3
-    assert [asking.allows(row) for row in rows["b"]] == [False] * 3
-    assert len(asking.fresh) == 4
 
 
 def test_optimize_needs_nothing_else() -> None:
@@ -348,25 +308,6 @@ def ten(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_known_limits_are_kept(ten: Path) -> None:
     """A plan that breaks a limit on something known is not trained while there is another."""
     assert max(measured(plan)["size_kb"] for plan in plans_of(ten)[1:]) <= LIMIT.bound
-
-
-def test_a_limit_that_a_glance_kept_and_a_trial_broke_is_known_to_be_broken(tmp_path: Path) -> None:
-    """A latency that turns out slower than the limit bars the like from then on."""
-    limit = Constraint(name="latency_ms", sign="<=", bound=2.5)
-    space = foreseen(lambda _: {"latency_ms": 1.0}, lambda _: 1.0)
-    assert space.foresight is not None
-    strict = replace(space, foresight=replace(space.foresight, constraints=(limit,)))
-    sit(tmp_path / "s.db", 6, space=strict)
-    names = tuple(goal.name for goal in OBJECTIVES)
-    oracle, codes = oracle_of(strict, names), Codes(strict.distributions())
-    with closing_storage(open_storage(tmp_path / "s.db")) as storage:
-        study = optuna.load_study(study_name=None, storage=storage)
-        history = read_history(study, codes, names, 99, ours=True)
-        asking = Asking(codes, oracle, history, signs_of(study))
-    ended = zip(history.rows, history.gains, strict=True)
-    told = {float(-gains[1]): asking.allows(row) for row, gains in ended if not np.isnan(gains).any()}
-    assert {took <= limit.bound for took in told} == {True, False}
-    assert told == {took: took <= limit.bound for took in told}
 
 
 def test_if_all_break_the_limits_the_search_goes_on(tmp_path: Path) -> None:

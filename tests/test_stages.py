@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from beats_search.records.outcome import (
-    TIMING,
     EpochScore,
     Failed,
     Finished,
@@ -25,7 +24,6 @@ from beats_search.records.part import Part
 from beats_search.records.plain import tagged
 from beats_search.records.plan import AccumulationPlan, AugmentationPlan, TrainingPlan, TrialPlan
 from beats_search.tensors.data import DataBundle
-from beats_search.tensors.structure import Known
 from beats_search.training.checkpoint import tensors_of
 from beats_search.training.fit import Trained, fit
 from beats_search.trial import keys as keys_module
@@ -346,25 +344,6 @@ def test_a_trial_tells_what_it_reused(store: Store, tmp_path: Path, monkeypatch:
     assert second.reused_seconds["recovery"] <= first.stage_seconds["compression"]
     assert list(second.stage_seconds) == list(first.stage_seconds)
     assert outcome_from_plain(tagged(second)) == second
-
-
-@pytest.mark.parametrize("narrow", [True, False])
-def test_files_of_one_structure_are_timed_once(
-    *, narrow: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What another rate trained has the latency of its like, if that was narrow; another width has its own."""
-    ends = Interval(low=0.95, high=1.05) if narrow else Interval(low=0.8, high=1.2)
-    taken = [replace(LATENCY, median_ms=float(count), ratio_interval=ends) for count in range(4)]
-    left = iter(taken)
-    monkeypatch.setattr(trial_run, "measure_latency", lambda *_, **__: next(left))
-    wider = replace(PLAN, model=Part(name="toys:net", settings=(("width", 24),)))
-    plans = (PLAN, replace(PLAN, training=replace(PLAN.training, lr=0.01)), wider)
-    tools = Instruments(timed=Known(8))
-    found = [run_trial(plan, tmp_path / str(n), REFERENCE, instruments=tools) for n, plan in enumerate(plans)]
-    outcomes = [outcome for outcome in found if isinstance(outcome, Finished)]
-    assert [outcome.latency for outcome in outcomes] == ([taken[0], taken[0], taken[1]] if narrow else taken[:3])
-    assert [TIMING in outcome.reused_seconds for outcome in outcomes] == [False, narrow, False]
-    assert len({outcome.sha256 for outcome in outcomes}) == 3
 
 
 def timeless(curve: Iterable[EpochScore]) -> list[EpochScore]:
