@@ -82,7 +82,7 @@ def test_ablations_search_otherwise(tmp_path: Path) -> None:
     """With an idea replaced the same seed tries other plans, and afterwards the sampler is whole again."""
     without = ("frontier_no_bands", "frontier_no_neighbours", "frontier_no_clip")
     whole, *others, again = (
-        kept_course(tmp_path / str(index), "branin_currin", sampler, seed=2, limit=9)
+        kept_course(tmp_path / str(index), "branin_currin", sampler, seed=2, limit=14)
         for index, sampler in enumerate(("frontier", *without, "frontier"))
     )
     assert whole.shares == again.shares

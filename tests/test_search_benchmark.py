@@ -48,7 +48,7 @@ def test_the_whole_is_the_front_of_all_searches_together() -> None:
     """An arm that finds half of the front never reaches 95 %, and counts as its budget."""
     fast = searched("frontier", 10.0, tried(2.0, PLAN, 0.9), tried(4.0, WIDE, 1.0))
     slow = searched("tpe", 80.0, tried(3.0, WIDE, 1.0), tried(50.0, WIDE, 0.9))
-    ours, peer = summarize([fast, slow], RATIOS)
+    ours, peer = summarize([fast, slow], RATIOS, least=0.1)
     assert ours["seconds"]["0.95"]["median"] == 4.0
     assert ours["final_share"] == [pytest.approx(1.0)]
     assert peer["seconds"]["0.95"] == {"median": 80.0, "low": 80.0, "high": 80.0, "reached": 0, "of": 1}

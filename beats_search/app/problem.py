@@ -37,14 +37,15 @@ def problem_of(
     from beats_search.search.domain import domain_of
     from beats_search.search.stopping import Stopping
     from beats_search.search.study import Problem
+    from beats_search.space.fitting import values_in
     from beats_search.trial.cost import PROBE_S, cost
     from beats_search.trial.probe import decides
 
     on_scale = _on_scale_of(ledger, paired)
     return Problem(
-        domain=domain_of(space),
+        domain=replace(domain_of(space), usual=values_in(space, ledger.facts.reference)),
         run_trial=_trials(folder, on_scale, tools),
-        reference_point=partial(worst_corner, space.objectives, data.majority_share),
+        reference_point=partial(worst_corner, space.objectives, space.constraints, data.majority_share),
         known=_known(on_scale, tools) if space.search.probe else None,
         cost=partial(cost, store=tools.store),
         query_cost=PROBE_S,

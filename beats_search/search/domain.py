@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeAlias, cast
 
@@ -27,7 +27,8 @@ class Domain:
 
     `draw` asks a `Suggest` for the knobs that count and returns the plan; `grid(points)` yields the
     values of all plans with `points` values a range; `count` is how many plans there are, None when
-    a range is continuous. `foresight` is for samplers that ask what is known before training.
+    a range is continuous. `foresight` is for samplers that ask what is known before training. `usual`
+    are the values that the reference has, for knobs of which it has one.
     """
 
     knobs: tuple[Range | Choice, ...]
@@ -35,6 +36,7 @@ class Domain:
     grid: Callable[[int], Iterable[Params]]
     count: int | None
     foresight: Foresight | None = None
+    usual: Params = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse a path that means two things, because a study could not store it."""

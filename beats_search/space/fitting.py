@@ -13,6 +13,12 @@ def values_of(space: SearchSpace, plan: TrialPlan) -> Mapping[str, Scalar] | Non
     return _values(space.plan, plan)
 
 
+def values_in(space: SearchSpace, plan: TrialPlan) -> Mapping[str, Scalar]:
+    """Return values by path for those parts of a plan that the space allows; the others have none."""
+    found = (_values(item, getattr(plan, key)) for key, item in space.plan.fields)
+    return _joined(values or {} for values in found) or {}
+
+
 def _values(node: Node, value: object) -> Mapping[str, Scalar] | None:
     match node:
         case Leaf():

@@ -20,10 +20,10 @@ from beats_search.trial.recipe import build_model, example_of, load_data
 from beats_search.trial.stages import epochs_left
 from beats_search.trial.store import Store
 
-PROBE_S: Final = 0.8
+PROBE_S: Final = 0.5
 """What probing a structure that is not known yet takes, on the scale of `cost`: most of it is the timing."""
 
-_BESIDE_S: Final = 1.0
+_BESIDE_S: Final = 0.6
 _CALL_S: Final = 1.5e-4  # of a layer, forward and backward, whatever it computes
 _MACS_PER_S: Final = 6e10
 _VALUES_PER_S: Final = 3.3e8

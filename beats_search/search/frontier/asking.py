@@ -67,6 +67,10 @@ class Asking:
         """Return plans (n, k), or one (k,), without the knobs that no answer depends on."""
         return np.where(self._decisive, rows, np.nan)
 
+    def trained_like(self, rows: Array, other: Array) -> Array:
+        """Return plans (n, k) with the values of another one (k,) for the knobs that no answer depends on."""
+        return np.where(self._decisive | np.isnan(other), rows, other)
+
     def known(self) -> list[int]:
         """Return the numbers of the objectives that have been told of any plan."""
         names = self._names()

@@ -19,7 +19,7 @@ from beats_search.search.frontier.history import Ended, History
 from beats_search.search.frontier.judging import Judge
 from beats_search.search.frontier.oracle import Oracle
 from beats_search.search.frontier.outlook import Outlook
-from beats_search.search.frontier.pool import apartness, around, distinct
+from beats_search.search.frontier.pool import apartness, around, distinct, kin
 from beats_search.search.frontier.surrogates import recent
 from beats_search.search.improvement import Array
 
@@ -83,15 +83,24 @@ class Choosing:
         return self._most_promising()
 
     def _ask_somewhere(self, count: int) -> None:
-        """Ask for plans all over the space, only once if nothing is known before training."""
-        for row in self._random(count):
+        """Ask for plans all over the space, and as many like those tried; only once if nothing is known of any."""
+        near, rows = self._kin(self._tried()), self._random(count)
+        for row in np.vstack([near[: count // 2], rows])[:count]:
             answer = self.asking.ask(row)
             if answer is not None and not answer.values:
                 return
 
     def _spread_out(self) -> Array:
-        """Return a plan far from those tried, in the band of the first known value tried least for its cost."""
+        """Return a plan far from those tried, in the band of the first known value tried least for its cost.
+
+        Every second one is trained like the best so far, which is the reference at first: what a person
+        left in the middle is seldom the worst, and a structure that was trained badly tells little.
+        """
+        if self.asking.known():
+            self._ask_near()
         rows, known = self._unexplored(), self.asking.known()
+        if len(self._history.rows) % 2 == 0:
+            rows = self._trained_well(rows)
         if not known or any(self.asking.value(row, known[0]) is None for row in rows):
             return self._farthest(rows)
         values = [self.asking.value(row, known[0]) for row in rows]
@@ -104,6 +113,29 @@ class Choosing:
         prices = {band: self._thrift * self._middle_cost(rows[bands == band]) for band in order}
         return self._farthest(rows[bands == min(order, key=lambda band: np.log(visits[band] + 1) + prices[band])])
 
+    def _ask_near(self) -> None:
+        """Ask for plans like those tried: where training is shared they cost little."""
+        near = self._kin(self._tried())
+        for row in near[~self.asking.answered(near)][: self._pace.queries]:
+            self.asking.ask(row)
+
+    def _tried(self) -> Array:
+        """Return the rows of what was tried, the reference as far as it has any."""
+        usual = self._oracle.usual(self._codes)
+        return np.vstack([self._history.rows, *([usual] if not np.isnan(usual).all() else [])])
+
+    def _trained_well(self, rows: Array) -> Array:
+        """Return plans with the training of what did best so far in what training decides: a trial, or the reference."""
+        trained = [column for column in range(len(self._signs)) if column not in self.asking.known()]
+        if not trained or self.asking.all_decide:
+            return rows
+        finished = self._history.where(Ended.FINISHED)
+        gains = np.where(finished, self._history.gains[:, trained[0]], -np.inf)
+        beaten = gains.max(initial=-np.inf) > self._history.bare[:, trained[0]].max(initial=-np.inf)
+        best = self._history.rows[int(gains.argmax())] if beaten else self._oracle.usual(self._codes)
+        found = self._new(self._used(self.asking.trained_like(rows, best)))
+        return found if len(found) else rows
+
     def _middle_cost(self, rows: Array) -> float:
         return float(np.median(self._log_costs(rows[:: -(-len(rows) // _SHORT)])))
 
@@ -111,7 +143,7 @@ class Choosing:
         """Return the plan that is farthest from those tried, for its cost."""
         some = rows[np.sort(self._rng.permutation(len(rows))[:_COMPARED])]
         tried = self._history.rows[recent(len(self._history.rows), _COMPARED)]
-        apart = apartness(self._codes.features(some), self._codes.features(tried), self._rng)
+        apart = apartness(self._codes.rings(some), self._codes.rings(tried), self._rng)
         order = np.argsort(-apart, kind="stable")[:: -(-len(some) // _PRICED)]
         return np.asarray(some[order[np.argmax(np.log(apart[order]) - self._thrift * self._log_costs(some[order]))]])
 
@@ -145,7 +177,7 @@ class Choosing:
         asked = self.asking.allowed()
         if self.asking.all_decide:
             return asked
-        others = self._random(self._pace.pool)
+        others = np.vstack([self._random(self._pace.pool), self._kin(self._tried())])
         return np.vstack([asked, others[self.asking.answered(others)]])
 
     def _most_promising(self) -> Array:
@@ -167,7 +199,8 @@ class Choosing:
         centres = self._history.rows[kept][ahead]
         centres = centres[self._rng.permutation(len(centres))[:_CENTRES]]
         near = self._used(around(self._codes, centres, self._rng))
-        return self._new(np.vstack([self.asking.allowed()[-self._pace.pool :], near, self._random(self._pace.pool)]))
+        asked = self.asking.allowed()[-self._pace.pool :]
+        return self._new(np.vstack([asked, near, self._kin(centres), self._random(self._pace.pool)]))
 
     def _promising(self, judge: Judge, rows: Array) -> Array:
         """Return the rows of a pool with the most to expect, best first: of those asked, and of those that may be."""
@@ -257,6 +290,9 @@ class Choosing:
 
     def _random(self, count: int) -> Array:
         return self._new(self._used(self._codes.random(self._rng, count)))
+
+    def _kin(self, centres: Array) -> Array:
+        return self._new(self._used(kin(self._codes, centres, self._rng)))
 
     def _used(self, rows: Array) -> Array:
         return self._oracle.used(self._codes, rows)

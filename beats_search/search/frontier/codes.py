@@ -95,6 +95,12 @@ class Codes:
                 found.append(neighbour)
         return np.array(found).reshape(-1, len(self.names))
 
+    @cached_property
+    def parts(self) -> tuple[Indices, ...]:
+        """Return the columns of the knobs of each part of a plan: those whose names begin alike, up to the first dot."""
+        heads = [name.split(".", 1)[0] for name in self.names]
+        return tuple(np.flatnonzero([head == one for head in heads]) for one in dict.fromkeys(heads))
+
     def features(self, rows: Array) -> Features:
         """Return rows (n, k) as points; a knob that is not used is in the middle of all its values."""
         blocks = [self._block(self.distributions[name], rows[:, column]) for column, name in enumerate(self.names)]
@@ -102,6 +108,15 @@ class Codes:
         counts = [sum((blocks[column] for column in columns), np.zeros(1)) for columns in self._alike]
         empty = np.empty((len(rows), 0))
         return Features(np.hstack([empty, *blocks]), owner, np.hstack([empty, *counts]))
+
+    def rings(self, rows: Array) -> Array:
+        """Return rows (n, k) as points (n, f) for spreading them: a range is a ring, its ends beside one another.
+
+        Whoever goes as far as possible from what was tried would otherwise go to the ends of all ranges,
+        which are where a setting is least likely to be right.
+        """
+        blocks = [self._ring(self.distributions[name], rows[:, column]) for column, name in enumerate(self.names)]
+        return np.hstack([np.empty((len(rows), 0)), *blocks])
 
     @cached_property
     def _alike(self) -> list[list[int]]:
@@ -142,6 +157,22 @@ class Codes:
             found[unused] = 1.0 / options
             return np.asarray(found / np.sqrt(2.0))
         return np.where(unused, 0.5, _share(distribution, codes))[:, None] * _RANGE
+
+    def _ring(self, distribution: BaseDistribution, codes: Array) -> Array:
+        if isinstance(distribution, CategoricalDistribution):
+            return self._block(distribution, codes)
+        levels = _levels(distribution)
+        turns = 2 * np.pi * _share(distribution, codes) * (1 - 1 / levels)
+        ring = np.stack([np.cos(turns), np.sin(turns)], axis=1) / np.sqrt(2.0)
+        return np.where(np.isnan(codes)[:, None], 0.0, ring)
+
+
+def _levels(distribution: BaseDistribution) -> float:
+    """Return how many values a range has."""
+    match distribution:
+        case IntDistribution(low=low, high=high, step=step) | FloatDistribution(low=low, high=high, step=float(step)):
+            return (high - low) // step + 1
+    return np.inf
 
 
 def _value(distribution: BaseDistribution, shares: Array) -> Array:

@@ -45,13 +45,16 @@ class Oracle(Protocol):
         """Tell of knobs (k,) whether an answer may depend on them."""
 
     def decided(self, known: frozenset[str]) -> frozenset[str]:
-        """Return the names of the study's constraints that known quantities decide."""
+        """Return the names of the study's constraints that need no model beside those of the objectives."""
 
     def cost(self, params: Params) -> float:
         """Return the relative cost of training a plan, above 0."""
 
     def used(self, codes: Codes, rows: Array) -> Array:
         """Return rows (n, k) with NaN for the knobs that a plan does not use."""
+
+    def usual(self, codes: Codes) -> Array:
+        """Return the row (k,) of what the reference has, NaN where it has nothing."""
 
     def identity(self, params: Params) -> Hashable:
         """Return what is equal for plans that are the same."""
@@ -103,6 +106,10 @@ class OfFunction:
         del codes
         return rows
 
+    def usual(self, codes: Codes) -> Array:
+        """Return nothing: a study has no reference."""
+        return codes.row({})
+
     def identity(self, params: Params) -> Hashable:
         """Return the values."""
         return tuple(sorted(params.items(), key=lambda item: item[0]))
@@ -148,10 +155,10 @@ class OfDomain:
         return np.array([foresight is None or foresight.decides(name) for name in names], dtype=bool)
 
     def decided(self, known: frozenset[str]) -> frozenset[str]:
-        """Return the limits on known quantities, as the ledger writes them."""
+        """Return the limits on known quantities and on objectives, which the corner keeps, as the ledger writes them."""
         foresight = self.domain.foresight
         limits = foresight.constraints if foresight is not None else ()
-        return frozenset(str(limit) for limit in limits if limit.name in known)
+        return frozenset(str(limit) for limit in limits if limit.name in known or limit.name in self.names)
 
     def cost(self, params: Params) -> float:
         """Return what the foresight says; 1 without it, and for a plan that cannot be built: trying it tells why."""
@@ -169,6 +176,10 @@ class OfDomain:
             used = self._used(codes, row, tuple(row[choices]))
             found[index, [name not in used for name in codes.names]] = np.nan
         return found
+
+    def usual(self, codes: Codes) -> Array:
+        """Return what the domain says."""
+        return codes.row(self.domain.usual)
 
     def identity(self, params: Params) -> str:
         """Return the plan's fingerprint."""

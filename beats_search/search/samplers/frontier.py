@@ -34,7 +34,7 @@ __all__ = ["Frontier"]
 _WORTH_ASKING: Final = 0.25
 """The share of a trial's cost that may go into asking what is known of others."""
 
-_FIRST_ROUND: Final = 10
+_FIRST_ROUND: Final = 6
 """So many times what each later proposal may ask is asked at the start."""
 
 
@@ -159,7 +159,7 @@ def _affordable(settings: Frontier, domain: Domain, foresight: Foresight) -> Fro
         return settings
     middle = domain.draw(Replay({knob.path: value_at(knob, 0.5) for knob in domain.knobs}))
     each = max(1, int(_WORTH_ASKING * foresight.cost(middle) / foresight.query_cost))
-    first = max(2 * settings.startup, _FIRST_ROUND * each)
+    first = max(settings.startup, _FIRST_ROUND * each)
     queries, start = min(settings.queries, each), min(settings.start_queries, first)
     return replace(settings, queries=queries, start_queries=start)
 
