@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from optuna import Study, Trial
@@ -381,8 +382,15 @@ def test_the_reference_counts(tmp_path: Path) -> None:
     with closing_storage(open_storage(tmp_path / "s.db")) as storage:
         study = optuna.load_study(study_name=None, storage=storage)
         names = [objective.name for objective in OBJECTIVES]
-        history = read_history(study, Codes(domain().distributions()), names, 99, ours=True)
+        codes = Codes(domain().distributions())
+        history = read_history(study, codes, names, 99, ours=True)
+        row = codes.row({"model.width": 32, "training.lr": 0.03, "training.schedule": "constant"})
+        placed = read_history(study, codes, names, 99, ours=True, reference=row)
     assert history.bare.tolist() == [[0.9, -4.0]]
+    np.testing.assert_array_equal(placed.rows[0], row)
+    assert (placed.gains[0].tolist(), len(placed.bare)) == ([0.9, -4.0], 0)
+    assert row.tobytes() in placed.taken
+    assert len(placed.rows) == len(placed.ended) == len(placed.violations) == len(history.rows) + 1
     assert len(history.rows) == 2
 
 

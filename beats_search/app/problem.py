@@ -33,17 +33,17 @@ def problem_of(
     space: "SearchSpace", ledger: "Ledger", folder: Path, paired: "Reference", data: "DataFacts", tools: "Instruments"
 ) -> "Problem":
     """Return the problem of a space whose run is in `folder`; latencies are paired with `paired`."""
+    from beats_search.app.usual import usual_values
     from beats_search.pareto import worst_corner
     from beats_search.search.domain import domain_of
     from beats_search.search.stopping import Stopping
     from beats_search.search.study import Problem
-    from beats_search.space.fitting import values_in
     from beats_search.trial.cost import PROBE_S, cost
     from beats_search.trial.probe import decides
 
     on_scale = _on_scale_of(ledger, paired)
     return Problem(
-        domain=replace(domain_of(space), usual=values_in(space, ledger.facts.reference)),
+        domain=replace(domain_of(space), usual=usual_values(space, ledger.facts.reference)),
         run_trial=_trials(folder, on_scale, tools),
         reference_point=partial(worst_corner, space.objectives, space.constraints, data.majority_share),
         known=_known(on_scale, tools) if space.search.probe else None,

@@ -93,14 +93,15 @@ class Choosing:
     def _spread_out(self) -> Array:
         """Return a plan far from those tried, in the band of the first known value tried least for its cost.
 
-        Every second one is trained like the best so far, which is the reference at first: what a person
-        left in the middle is seldom the worst, and a structure that was trained badly tells little.
+        Every second one is like the best so far, which is the reference at first, but for one part: what a
+        person left in the middle is seldom the worst, and a structure that was trained badly tells little.
         """
-        if self.asking.known():
+        known = self.asking.known()
+        if known and not self.asking.all_decide:
             self._ask_near()
-        rows, known = self._unexplored(), self.asking.known()
-        if len(self._history.rows) % 2 == 0:
-            rows = self._trained_well(rows)
+        rows = self._unexplored()
+        if len(self._history.rows) % 2:
+            rows = self._like_the_best(rows)
         if not known or any(self.asking.value(row, known[0]) is None for row in rows):
             return self._farthest(rows)
         values = [self.asking.value(row, known[0]) for row in rows]
@@ -124,8 +125,8 @@ class Choosing:
         usual = self._oracle.usual(self._codes)
         return np.vstack([self._history.rows, *([usual] if not np.isnan(usual).all() else [])])
 
-    def _trained_well(self, rows: Array) -> Array:
-        """Return plans with the training of what did best so far in what training decides: a trial, or the reference."""
+    def _like_the_best(self, rows: Array) -> Array:
+        """Return those that differ in one part from what did best so far in what training decides, or train like it."""
         trained = [column for column in range(len(self._signs)) if column not in self.asking.known()]
         if not trained or self.asking.all_decide:
             return rows
@@ -133,8 +134,10 @@ class Choosing:
         gains = np.where(finished, self._history.gains[:, trained[0]], -np.inf)
         beaten = gains.max(initial=-np.inf) > self._history.bare[:, trained[0]].max(initial=-np.inf)
         best = self._history.rows[int(gains.argmax())] if beaten else self._oracle.usual(self._codes)
-        found = self._new(self._used(self.asking.trained_like(rows, best)))
-        return found if len(found) else rows
+        near = self._kin(best[None])
+        near = near[[self.asking.allows(row) is True for row in near]] if len(near) else near
+        alike = self._new(self._used(self.asking.trained_like(rows, best)))
+        return next(found for found in (near, alike, rows) if len(found))
 
     def _middle_cost(self, rows: Array) -> float:
         return float(np.median(self._log_costs(rows[:: -(-len(rows) // _SHORT)])))

@@ -6,7 +6,7 @@ once stays known, to any process that opens the study.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Final
 
@@ -82,10 +82,19 @@ def signs_of(study: Study) -> Array:
     return np.array([1.0 if direction is StudyDirection.MAXIMIZE else -1.0 for direction in study.directions])
 
 
-def read_history(study: Study, codes: Codes, names: Sequence[str], current: int, *, ours: bool) -> History:
+def read_history(  # noqa: PLR0913 - one study, read in one place
+    study: Study,
+    codes: Codes,
+    names: Sequence[str],
+    current: int,
+    *,
+    ours: bool,
+    reference: Array | None = None,
+) -> History:
     """Return what the trials of a study before or beside trial `current` taught.
 
-    `ours`: a failed trial counts only with an outcome, for others were cut off or never ran.
+    `ours`: a failed trial counts only with an outcome, for others were cut off or never ran. `reference`
+    is the row (k,) of the plan that does what the reference does, which then is a trial like others.
     """
     signs = signs_of(study)
     trials = [trial for trial in study.get_trials(deepcopy=False) if trial.number != current]
@@ -103,7 +112,7 @@ def read_history(study: Study, codes: Codes, names: Sequence[str], current: int,
                 asked.setdefault(chosen.tobytes(), Answer(values=trial.user_attrs["known"]))
     finished = [trial for trial, _, ended in told if ended is Ended.FINISHED]
     limits = tuple(sorted({limit for trial in finished for limit in trial.constraints}))
-    return History(
+    history = History(
         rows=np.array([row for _, row, _ in told]).reshape(len(told), len(codes.names)),
         ended=tuple(ended for _, _, ended in told),
         gains=np.array([_gains(trial, signs) for trial, _, _ in told]).reshape(len(told), len(signs)),
@@ -112,6 +121,20 @@ def read_history(study: Study, codes: Codes, names: Sequence[str], current: int,
         bare=np.array(list(_bare(trials, names, signs))).reshape(-1, len(signs)),
         asked=asked,
         taken=frozenset(row.tobytes() for _, row, _ in told),
+    )
+    return history if reference is None or len(history.bare) != 1 else _with_reference(history, reference)
+
+
+def _with_reference(history: History, row: Array) -> History:
+    """Return a history in which the one bare point is the first trial, of this row (k,)."""
+    return replace(
+        history,
+        rows=np.vstack([row, history.rows]),
+        ended=(Ended.FINISHED, *history.ended),
+        gains=np.vstack([history.bare, history.gains]),
+        violations=np.vstack([np.full(len(history.limits), np.nan), history.violations]),
+        bare=np.empty((0, history.bare.shape[1])),
+        taken=history.taken | {row.tobytes()},
     )
 
 

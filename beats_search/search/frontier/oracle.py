@@ -56,6 +56,9 @@ class Oracle(Protocol):
     def usual(self, codes: Codes) -> Array:
         """Return the row (k,) of what the reference has, NaN where it has nothing."""
 
+    def reference(self, codes: Codes) -> Array | None:
+        """Return the row (k,) of the plan that does the same as the reference, None where there is none."""
+
     def identity(self, params: Params) -> Hashable:
         """Return what is equal for plans that are the same."""
 
@@ -109,6 +112,11 @@ class OfFunction:
     def usual(self, codes: Codes) -> Array:
         """Return nothing: a study has no reference."""
         return codes.row({})
+
+    def reference(self, codes: Codes) -> Array | None:
+        """Return None: a study has no reference."""
+        del codes
+        return None
 
     def identity(self, params: Params) -> Hashable:
         """Return the values."""
@@ -180,6 +188,15 @@ class OfDomain:
     def usual(self, codes: Codes) -> Array:
         """Return what the domain says."""
         return codes.row(self.domain.usual)
+
+    def reference(self, codes: Codes) -> Array | None:
+        """Return the row if what is usual makes a plan."""
+        try:
+            self.domain.draw(Replay(self._fixed() | dict(self.domain.usual)))
+        except LookupError:
+            return None
+        row = self.used(codes, self.usual(codes)[None])[0]
+        return np.asarray(row)
 
     def identity(self, params: Params) -> str:
         """Return the plan's fingerprint."""

@@ -180,7 +180,9 @@ class _Proposing:
         if not codes.names:
             return {}
         ours = isinstance(self.oracle, OfDomain)
-        history = read_history(study, codes, self.oracle.names, trial.number, ours=ours)
+        history = read_history(
+            study, codes, self.oracle.names, trial.number, ours=ours, reference=self.oracle.reference(codes)
+        )
         choosing = Choosing(
             codes,
             self.oracle,

@@ -1,0 +1,206 @@
+"""Where a search begins: rings that spread plans, kin that share parts, and the training of what did best."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from search_toy import OBJECTIVES, REFERENCE, budget, domain, finished, new_ledger, problem, space
+
+from beats_search.pareto import worst_corner
+from beats_search.records.objective import Constraint
+from beats_search.records.outcome import TrialOutcome
+from beats_search.records.part import Scalar
+from beats_search.records.plan import TrialPlan
+from beats_search.search.domain import Domain
+from beats_search.search.foresight import Foresight
+from beats_search.search.frontier.codes import Codes
+from beats_search.search.frontier.oracle import oracle_of
+from beats_search.search.frontier.pool import apartness, kin
+from beats_search.search.samplers.frontier import Frontier
+from beats_search.search.study import search
+from beats_search.space.fitting import values_in
+
+Row: TypeAlias = NDArray[np.float64]
+
+KNOBS: dict[str, BaseDistribution] = {
+    "compression.0.bits": CategoricalDistribution((32, 8)),
+    "compression.0.ratio": FloatDistribution(0.0, 0.75, step=0.25),
+    "model.width": IntDistribution(8, 32, log=True),
+    "training.lr": FloatDistribution(1e-3, 1.0, log=True),
+    "training.schedule": CategoricalDistribution(("constant", "cosine")),
+}
+CODES = Codes(KNOBS)
+HERE: Mapping[str, object] = {
+    "compression.0.bits": 8,
+    "compression.0.ratio": 0.5,
+    "model.width": 16,
+    "training.lr": 0.1,
+    "training.schedule": "cosine",
+}
+
+
+def row(**changes: object) -> Row:
+    """Return a row that differs from one by some values; double underscores are dots."""
+    return CODES.row({**HERE, **{path.replace("__", "."): value for path, value in changes.items()}})
+
+
+def apart(one: Row, other: Row) -> float:
+    """Return the distance of two rows on their rings."""
+    first, second = CODES.rings(np.stack([one, other]))
+    return float(np.linalg.norm(first - second))
+
+
+def test_the_ends_of_a_range_are_beside_one_another() -> None:
+    """On its ring the low end is as near to the high end as to its own neighbour, and farthest from the middle."""
+    low, high, middle = (row(training__lr=lr) for lr in (1e-3, 0.999, 10**-1.5))
+    assert apart(low, high) < 0.01
+    assert apart(low, middle) == pytest.approx(np.sqrt(2.0), abs=0.01)
+
+
+def test_steps_are_evenly_around_their_ring() -> None:
+    """Each of four steps is as far from the next as the last is from the first."""
+    steps = [row(compression__0__ratio=ratio) for ratio in (0.0, 0.25, 0.5, 0.75)]
+    gaps = [apart(one, other) for one, other in zip(steps, [*steps[1:], steps[0]], strict=True)]
+    assert gaps == pytest.approx([gaps[0]] * 4)
+    assert gaps[0] > 0.5
+
+
+def test_an_unused_range_is_in_the_middle_of_its_ring() -> None:
+    """It is equally far from all values."""
+    unused = row()
+    unused[CODES.names.index("training.lr")] = np.nan
+    distances = [apart(unused, row(training__lr=lr)) for lr in (1e-3, 0.01, 0.1, 1.0)]
+    assert distances == pytest.approx([distances[0]] * 4)
+
+
+def test_who_goes_far_prefers_no_end() -> None:
+    """Of random settings, one after the other as far as can be from all before, as many as expected are near the ends."""
+    line = Codes({"lr": FloatDistribution(0.0, 1.0)})
+    rng = np.random.default_rng(0)
+    chosen = line.random(rng, 1)
+    while len(chosen) < 40:
+        pool = line.random(rng, 50)
+        distances = apartness(line.rings(pool), line.rings(chosen), rng)
+        chosen = np.vstack([chosen, pool[distances.argmax()]])
+    assert 4 <= ((chosen < 0.1) | (chosen > 0.9)).sum() <= 12
+
+
+def test_kin_differ_in_one_part() -> None:
+    """A relative has all knobs of a centre but those of one part, and every part has its turn."""
+    assert [[CODES.names[column] for column in part] for part in CODES.parts] == [
+        ["compression.0.bits", "compression.0.ratio"],
+        ["model.width"],
+        ["training.lr", "training.schedule"],
+    ]
+    found = kin(CODES, row()[None], np.random.default_rng(0), 200)
+    changed = found != row()
+    heads = [{CODES.names[column].split(".")[0] for column in np.flatnonzero(line)} for line in changed]
+    assert max(map(len, heads)) == 1
+    assert set().union(*heads) == {"compression", "model", "training"}
+
+
+def test_knobs_that_a_centre_lacks_are_random_in_its_kin() -> None:
+    """The reference has no compression: its relatives have any."""
+    centre = row()
+    centre[list(CODES.parts[0])] = np.nan
+    found = kin(CODES, centre[None], np.random.default_rng(0), 100)
+    assert not np.isnan(found).any()
+    assert len(np.unique(found[:, CODES.parts[0]], axis=0)) == 8
+
+
+def test_a_study_without_parts_has_no_kin() -> None:
+    """Where every knob stands alone, its neighbours are all there is to gain."""
+    alone = Codes({"x": FloatDistribution(0.0, 1.0), "y": FloatDistribution(0.0, 1.0)})
+    assert kin(alone, np.zeros((1, 2)), np.random.default_rng(0)).shape == (0, 2)
+    assert kin(CODES, np.empty((0, 5)), np.random.default_rng(0)).shape == (0, 5)
+
+
+def test_the_reference_has_values_for_the_parts_that_fit() -> None:
+    """A plan without compression gives values for the rest, and one of another model none for that."""
+    own = replace(
+        REFERENCE,
+        model=replace(REFERENCE.model, settings=(("width", 32),)),
+        training=replace(REFERENCE.training, lr=0.03),
+    )
+    assert values_in(space(), own) == {"model.width": 32, "training.lr": 0.03, "training.schedule": "constant"}
+    assert "model.width" not in values_in(space(), replace(own, model=replace(own.model, settings=(("width", 9),))))
+
+
+def test_limits_move_the_corner() -> None:
+    """A little beyond each limit on an objective nothing is worth anything; wider limits change nothing."""
+
+    def corner(*limits: Constraint) -> Mapping[str, float]:
+        return worst_corner(OBJECTIVES, limits, 0.1, finished(0.95, 4.0))
+
+    assert corner() == pytest.approx({"accuracy": 0.1, "latency_ms": 4.4})
+    tight = corner(
+        Constraint(name="accuracy", sign=">=", bound=0.9),
+        Constraint(name="latency_ms", sign="<=", bound=1.0),
+        Constraint(name="size_kb", sign="<=", bound=1.0),
+    )
+    assert tight == pytest.approx({"accuracy": 0.89, "latency_ms": 1.1})
+    wide = (
+        Constraint(name="accuracy", sign=">=", bound=0.05),
+        Constraint(name="latency_ms", sign="<=", bound=9.0),
+        Constraint(name="latency_ms", sign=">=", bound=1.0),
+    )
+    assert corner(*wide) == pytest.approx({"accuracy": 0.1, "latency_ms": 4.4})
+
+
+def foreseeing(constraints: tuple[Constraint, ...] = ()) -> Domain:
+    """Return the toy domain: a reference with a rate of its own, latency that widths alone decide."""
+    foresight = Foresight(
+        objectives=OBJECTIVES,
+        constraints=constraints,
+        reference_point={"accuracy": 0.1, "latency_ms": 9.0},
+        known=lambda plan: {"latency_ms": float(str(plan.model["width"])) / 8},
+        cost=lambda _: 1.0,
+        decides=lambda path: path.startswith("model."),
+    )
+    return replace(domain(), foresight=foresight, usual=USUAL)
+
+
+def test_a_limit_on_an_objective_needs_no_model_of_its_own() -> None:
+    """The corner keeps it; a limit on what is neither an objective nor known is modelled."""
+    limits = (Constraint(name="accuracy", sign=">=", bound=0.9), Constraint(name="energy_mj", sign="<=", bound=1.0))
+    oracle = oracle_of(foreseeing(limits), ("accuracy", "latency_ms"))
+    assert oracle.decided(frozenset()) == {"accuracy >= 0.9"}
+    assert oracle.decided(frozenset({"energy_mj"})) == {"accuracy >= 0.9", "energy_mj <= 1"}
+
+
+USUAL: Mapping[str, Scalar] = {
+    "model.width": 32,
+    "training.lr": 0.0123,
+    "training.schedule": "constant",
+    "compression.0.ratio": 0.5,
+}
+
+
+def started(path: Path, best: float) -> list[tuple[bool, bool]]:
+    """Return of the first five trials whether they have the best's rate and its width; the reference's or the first's."""
+    plans: list[TrialPlan] = []
+
+    def run_trial(number: int, plan: TrialPlan, _: object) -> TrialOutcome:
+        if number:
+            plans.append(plan)
+        return finished(0.5 if number == 0 else best - 0.01 * number, 4.0)
+
+    settings = {"startup": 7, "start_queries": 6, "queries": 3, "pool": 60}
+    with new_ledger(path) as ledger:
+        search(replace(problem(run_trial), domain=foreseeing()), ledger, budget(6, "frontier", **settings))
+    first = plans[0]
+    lr, width = (first.training.lr, first.model["width"]) if best > 0.6 else (USUAL["training.lr"], 32)
+    return [(plan.training.lr == lr, plan.model["width"] == width) for plan in plans]
+
+
+@pytest.mark.parametrize("best", [0.2, 0.9])
+def test_the_start_differs_from_the_best_in_one_part(best: float, tmp_path: Path) -> None:
+    """Every second plan has the rate or the width of the reference, as long as no trial did better, and then of that."""
+    found = started(tmp_path / "s.db", best)
+    assert all(any(found[index]) for index in (0, 2, 4))
+    assert not all(any(same) for same in found)
