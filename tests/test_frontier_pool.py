@@ -21,7 +21,6 @@ from beats_search.search.foresight import Foresight
 from beats_search.search.frontier.codes import Codes
 from beats_search.search.frontier.oracle import oracle_of
 from beats_search.search.frontier.pool import apartness, kin
-from beats_search.search.samplers.frontier import Frontier
 from beats_search.search.study import search
 from beats_search.space.fitting import values_in
 
@@ -79,7 +78,7 @@ def test_an_unused_range_is_in_the_middle_of_its_ring() -> None:
 
 
 def test_who_goes_far_prefers_no_end() -> None:
-    """Of random settings, one after the other as far as can be from all before, as many as expected are near the ends."""
+    """Of settings that are each as far as can be from all before, as many as expected are near the ends."""
     line = Codes({"lr": FloatDistribution(0.0, 1.0)})
     rng = np.random.default_rng(0)
     chosen = line.random(rng, 1)
@@ -182,7 +181,7 @@ USUAL: Mapping[str, Scalar] = {
 
 
 def started(path: Path, best: float) -> list[tuple[bool, bool]]:
-    """Return of the first five trials whether they have the best's rate and its width; the reference's or the first's."""
+    """Tell of the first five trials whether they have the rate, and the width, of what did best."""
     plans: list[TrialPlan] = []
 
     def run_trial(number: int, plan: TrialPlan, _: object) -> TrialOutcome:
@@ -200,7 +199,7 @@ def started(path: Path, best: float) -> list[tuple[bool, bool]]:
 
 @pytest.mark.parametrize("best", [0.2, 0.9])
 def test_the_start_differs_from_the_best_in_one_part(best: float, tmp_path: Path) -> None:
-    """Every second plan has the rate or the width of the reference, as long as no trial did better, and then of that."""
+    """Every second plan has the rate or the width of the reference, or of a trial that did better."""
     found = started(tmp_path / "s.db", best)
     assert all(any(found[index]) for index in (0, 2, 4))
     assert not all(any(same) for same in found)

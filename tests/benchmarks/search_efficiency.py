@@ -85,7 +85,9 @@ def _read(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seeds", type=_count, help="studies per sampler and problem")
     parser.add_argument("--gp-seeds", type=_count, default=5, help="the same for GPSampler, which is slow")
     parser.add_argument("--limit", type=_count, help="evaluations at most")
-    parser.add_argument("--datasets", nargs="+", choices=[*TABLES, *FUNCTIONS, *SETTINGS], help="which problems of the step")
+    parser.add_argument(
+        "--datasets", nargs="+", choices=[*TABLES, *FUNCTIONS, *SETTINGS], help="which problems of the step"
+    )
     parser.add_argument("--samplers", nargs="+", choices=list(SAMPLERS), default=[*OURS, *PEERS])
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.json")
     chosen = parser.parse_args(arguments)

@@ -83,9 +83,7 @@ def course(
     return found
 
 
-def summarize(
-    searches: Sequence[Search], ratios: Mapping[str, float], least: float = LEAST
-) -> list[dict[str, Any]]:
+def summarize(searches: Sequence[Search], ratios: Mapping[str, float], least: float = LEAST) -> list[dict[str, Any]]:
     """Return for each arm its seconds to the targets over seeds, and what these are to those of `frontier`."""
     whole = _volume([point for each in searches for tried in each.tried for point in _points(tried, ratios)], least)
     arms = list(dict.fromkeys(each.arm for each in searches))

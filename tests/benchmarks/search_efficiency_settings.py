@@ -37,9 +37,7 @@ def nearest(grid: Mapping[str, list[float]]) -> Callable[[Params], tuple[float, 
     logs = {name: np.log(np.array(values, dtype=float)) for name, values in grid.items()}
 
     def found(params: Params) -> tuple[float, ...]:
-        return tuple(
-            grid[name][int(np.argmin(np.abs(line - math.log(params[name]))))] for name, line in logs.items()
-        )
+        return tuple(grid[name][int(np.argmin(np.abs(line - math.log(params[name]))))] for name, line in logs.items())
 
     return found
 

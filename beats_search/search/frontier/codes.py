@@ -97,7 +97,7 @@ class Codes:
 
     @cached_property
     def parts(self) -> tuple[Indices, ...]:
-        """Return the columns of the knobs of each part of a plan: those whose names begin alike, up to the first dot."""
+        """Return the columns of the knobs of each part of a plan: their names are alike up to the first dot."""
         heads = [name.split(".", 1)[0] for name in self.names]
         return tuple(np.flatnonzero([head == one for head in heads]) for one in dict.fromkeys(heads))
 

@@ -82,7 +82,7 @@ def signs_of(study: Study) -> Array:
     return np.array([1.0 if direction is StudyDirection.MAXIMIZE else -1.0 for direction in study.directions])
 
 
-def read_history(  # noqa: PLR0913 - one study, read in one place
+def read_history(
     study: Study,
     codes: Codes,
     names: Sequence[str],

@@ -163,7 +163,7 @@ class OfDomain:
         return np.array([foresight is None or foresight.decides(name) for name in names], dtype=bool)
 
     def decided(self, known: frozenset[str]) -> frozenset[str]:
-        """Return the limits on known quantities and on objectives, which the corner keeps, as the ledger writes them."""
+        """Return the limits on known quantities, and on objectives, which the corner keeps, as they are written."""
         foresight = self.domain.foresight
         limits = foresight.constraints if foresight is not None else ()
         return frozenset(str(limit) for limit in limits if limit.name in known or limit.name in self.names)
