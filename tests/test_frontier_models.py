@@ -229,6 +229,7 @@ def history(ended: list[Ended], gains: np.ndarray[Any, np.dtype[np.float64]]) ->
         rows=PLACES,
         ended=tuple(ended),
         gains=np.where(finished, gains, np.nan)[:, None],
+        expected=np.full((len(ended), 1), np.nan),
         limits=("memory",),
         violations=np.where(finished[:, None], 0.5 - PLACES, np.nan),
         bare=np.empty((0, 1)),

@@ -155,13 +155,15 @@ class Stopped:
     """A trial that was ended on purpose after an epoch, because going on could not pay.
 
     After epoch 0 it was not trained at all, `foreseen` to break a limit or to gain too little.
-    `reused_seconds` are those that the work of earlier trials in it had taken, by stage.
+    `expected` is the accuracy that its file was expected to have. `reused_seconds` are those that the work
+    of earlier trials in it had taken, by stage.
     """
 
     epoch: int
     reason: str
     curve: tuple[EpochScore, ...]
     foreseen: Literal["", "limit", "gain"] = ""
+    expected: float | None = None
     reused_seconds: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -55,7 +55,7 @@ def attempt(
     judging = _Judging(run=run, number=number, plan=plan, known=foreseen, stopping=stopping)
     outcome = run_trial(number, plan, judging.keep_going)
     if isinstance(outcome, Stopped) and judging.reason:
-        outcome = replace(outcome, reason=judging.reason)
+        outcome = replace(outcome, reason=judging.reason, expected=judging.expected)
     return Attempted(outcome=outcome, known=foreseen, spared_at=judging.spared_at)
 
 
@@ -103,6 +103,7 @@ class _Judging:
     stopping: Stopping | None
     curve: list[EpochScore] = field(default_factory=list)
     reason: str = ""
+    expected: float | None = None
     spared_at: int | None = None
 
     def keep_going(self, score: EpochScore) -> bool:
@@ -116,6 +117,6 @@ class _Judging:
             case Spare(outlook=outlook):
                 self.spared_at = self.spared_at or outlook.epoch
                 return True
-            case Stop(reason=reason):
-                self.reason = reason
+            case Stop(reason=reason, outlook=outlook):
+                self.reason, self.expected = reason, outlook.expected
                 return False

@@ -3,7 +3,7 @@
     python tests/benchmarks/search_efficiency.py tables --out FILE.json [--seeds 20] [--limit 300]
     python tests/benchmarks/search_efficiency.py functions --out FILE.json [--seeds 10] [--limit 80]
     python tests/benchmarks/search_efficiency.py settings --out FILE.json [--seeds 10] [--limit 150]
-    python tests/benchmarks/search_efficiency.py real --out FILE.json [--seeds 3] [--budget 120]
+    python tests/benchmarks/search_efficiency.py real --out FILE.json [--seeds 3] [--budget 90]
     python tests/benchmarks/search_efficiency.py digits --out FILE.json [--seeds 5]
     python tests/benchmarks/search_efficiency.py stopping --out FILE.json [--seeds 5] [--trials 80]
 

@@ -48,7 +48,8 @@ class Note:
 class History:
     """Trials as rows (n, k) with what they taught: `gains` (n, d) are values to be maximized, NaN unless finished.
 
-    `violations` (n, c) are those of the constraints `limits`. `bare` (m, d) are points without a plan
+    `expected` (n, d) are the gains that stopped trials were expected to reach, NaN for others and where
+    nothing was expected. `violations` (n, c) are those of the constraints `limits`. `bare` (m, d) are points without a plan
     of the space, such as the reference. `asked` holds the answers for rows, None for no such plan.
     `taken` are all rows that were proposed.
     """
@@ -56,6 +57,7 @@ class History:
     rows: Array
     ended: tuple[Ended, ...]
     gains: Array
+    expected: Array
     limits: tuple[str, ...]
     violations: Array
     bare: Array
@@ -116,6 +118,7 @@ def read_history(
         rows=np.array([row for _, row, _ in told]).reshape(len(told), len(codes.names)),
         ended=tuple(ended for _, _, ended in told),
         gains=np.array([_gains(trial, signs) for trial, _, _ in told]).reshape(len(told), len(signs)),
+        expected=np.array([_expected(trial, names, signs) for trial, _, _ in told]).reshape(len(told), len(signs)),
         limits=limits,
         violations=np.array([_violations(trial, limits) for trial, _, _ in told]).reshape(len(told), len(limits)),
         bare=np.array(list(_bare(trials, names, signs))).reshape(-1, len(signs)),
@@ -132,6 +135,7 @@ def _with_reference(history: History, row: Array) -> History:
         rows=np.vstack([row, history.rows]),
         ended=(Ended.FINISHED, *history.ended),
         gains=np.vstack([history.bare, history.gains]),
+        expected=np.vstack([np.full(len(history.expected.T), np.nan), history.expected]),
         violations=np.vstack([np.full(len(history.limits), np.nan), history.violations]),
         bare=np.empty((0, history.bare.shape[1])),
         taken=history.taken | {row.tobytes()},
@@ -217,6 +221,12 @@ def _ended(trial: FrozenTrial, *, ours: bool) -> Ended | None:
 
 def _gains(trial: FrozenTrial, signs: Array) -> Array:
     return signs * trial.values if trial.state is TrialState.COMPLETE else np.full(len(signs), np.nan)
+
+
+def _expected(trial: FrozenTrial, names: Sequence[str], signs: Array) -> Array:
+    outcome = trial.user_attrs.get("outcome", {})
+    told = {"accuracy": outcome.get("expected")} if trial.state is TrialState.PRUNED else {}
+    return np.asarray(signs * np.array([told.get(name) for name in names], dtype=float))
 
 
 def _violations(trial: FrozenTrial, limits: Sequence[str]) -> list[float]:

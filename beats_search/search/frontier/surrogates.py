@@ -42,8 +42,9 @@ def recent(count: int, most: int = _MOST) -> Indices:
 def learn(history: History, codes: Codes, objective: int, bars: Array) -> Learned:
     """Return what is believed of one objective from finished, stopped and running trials.
 
-    A stopped trial counts as the mean of what is below its bar (n,), given all others; a running one
-    as what is expected of it (Ginsbourger, Le Riche & Carraro 2010: the believer).
+    A stopped trial counts as the mean of what is below its bar (n,), given all others, or as what it was
+    expected to reach where that is less; a running one as what is expected of it (Ginsbourger, Le Riche &
+    Carraro 2010: the believer).
     """
     finished = np.flatnonzero(history.where(Ended.FINISHED))
     finished = finished[recent(len(finished))]
@@ -56,7 +57,8 @@ def learn(history: History, codes: Codes, objective: int, bars: Array) -> Learne
     stopped = history.where(Ended.STOPPED)[others]
     spread = np.hypot(belief.deviation, process.noise)
     below = mean_below(clip(bars[others]), belief.mean, spread)
-    believed = np.where(stopped, below, belief.mean)
+    least = np.fmin(below, clip(history.expected[others, objective]))
+    believed = np.where(stopped, least, belief.mean)
     rows = history.rows[np.append(finished, others)]
     values = clip(history.gains[finished, objective])
     return Learned(process=process.observing(codes.features(rows), np.append(values, believed)), clip=clip)
