@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -283,3 +284,15 @@ def test_running_trials_leave_the_mean_and_narrow_the_spread() -> None:
     before = learn(history(ended, np.sin(4 * PLACES[:, 0])), LINE, 0, bars).at(there)
     assert believed.mean[0] == pytest.approx(before.mean[0], abs=0.05)
     assert believed.deviation[0] < 0.8 * before.deviation[0]
+
+
+def test_a_stopped_trial_counts_as_what_it_was_expected_to_reach() -> None:
+    """Where that is less than what lies below its bar, it pulls the model there; where it is more, nothing changes."""
+    ended = [Ended.STOPPED if x > 0.65 else Ended.FINISHED for x in PLACES[:, 0]]
+    seen, bars = history(ended, PLACES[:, 0]), np.full(11, 0.6)
+    stopped = np.array([item is Ended.STOPPED for item in ended])
+    there = LINE.features(np.array([[0.9]]))
+    low, high = (replace(seen, expected=np.where(stopped, value, np.nan)[:, None]) for value in (0.1, 2.0))
+    unknown, poor, good = (learn(one, LINE, 0, bars).at(there).mean[0] for one in (seen, low, high))
+    assert poor < unknown - 0.1
+    assert good == unknown

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+import optuna
 import pytest
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -13,14 +14,16 @@ from search_toy import OBJECTIVES, REFERENCE, budget, domain, finished, new_ledg
 
 from beats_search.pareto import worst_corner
 from beats_search.records.objective import Constraint
-from beats_search.records.outcome import TrialOutcome
+from beats_search.records.outcome import Stopped, TrialOutcome
 from beats_search.records.part import Scalar
 from beats_search.records.plan import TrialPlan
 from beats_search.search.domain import Domain
 from beats_search.search.foresight import Foresight
 from beats_search.search.frontier.codes import Codes
+from beats_search.search.frontier.history import Ended, read_history
 from beats_search.search.frontier.oracle import oracle_of
 from beats_search.search.frontier.pool import apartness, kin
+from beats_search.search.storage import closing_storage, open_storage
 from beats_search.search.study import search
 from beats_search.space.fitting import values_in
 
@@ -203,3 +206,22 @@ def test_the_start_differs_from_the_best_in_one_part(best: float, tmp_path: Path
     found = started(tmp_path / "s.db", best)
     assert all(any(found[index]) for index in (0, 2, 4))
     assert not all(any(same) for same in found)
+
+
+def test_what_was_expected_of_a_stopped_trial_is_read_back(tmp_path: Path) -> None:
+    """It is a gain in accuracy alone; trials that finished, and the other objectives, have none."""
+
+    def run_trial(number: int, _: TrialPlan, __: object) -> TrialOutcome:
+        stopped = Stopped(epoch=1, reason="hopeless", curve=(), expected=0.3)
+        return stopped if number % 2 else finished(0.9, 4.0)
+
+    path = tmp_path / "s.db"
+    with new_ledger(path) as ledger:
+        search(replace(problem(run_trial), domain=foreseeing()), ledger, budget(5))
+    with closing_storage(open_storage(path)) as storage:
+        study = optuna.load_study(study_name=None, storage=storage)
+        history = read_history(study, Codes(foreseeing().distributions()), ("accuracy", "latency_ms"), 99, ours=True)
+    stopped = history.where(Ended.STOPPED)
+    assert stopped.sum() == 2
+    np.testing.assert_array_equal(history.expected[:, 0], np.where(stopped, 0.3, np.nan))
+    assert np.isnan(history.expected[:, 1]).all()

@@ -83,6 +83,8 @@ def test_a_trial_below_its_bar_is_stopped_with_the_reason() -> None:
     assert isinstance(found.outcome, Stopped)
     assert training.epochs < 4
     assert "it would have to end above 95.0 %" in found.outcome.reason
+    assert found.outcome.expected is not None
+    assert found.outcome.expected < 0.95
     assert found.spared_at is None
 
 

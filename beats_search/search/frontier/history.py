@@ -49,9 +49,9 @@ class History:
     """Trials as rows (n, k) with what they taught: `gains` (n, d) are values to be maximized, NaN unless finished.
 
     `expected` (n, d) are the gains that stopped trials were expected to reach, NaN for others and where
-    nothing was expected. `violations` (n, c) are those of the constraints `limits`. `bare` (m, d) are points without a plan
-    of the space, such as the reference. `asked` holds the answers for rows, None for no such plan.
-    `taken` are all rows that were proposed.
+    nothing was expected. `violations` (n, c) are those of the constraints `limits`. `bare` (m, d) are
+    points without a plan of the space, such as a reference that it could not draw. `asked` holds the
+    answers for rows, None for no such plan. `taken` are all rows that were proposed.
     """
 
     rows: Array
