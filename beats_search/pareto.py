@@ -53,15 +53,12 @@ def worst_corner(
     """Return the reference point of a hypervolume by objective: the accuracy of guessing, a tenth above the costs.
 
     The costs are those of the reference, in objective units. A limit on an objective moves the corner to
-    a little beyond it, for what breaks the limit is worth nothing: a tenth above a cost, and below an
-    accuracy a tenth of what is left above.
+    a little beyond it, for what breaks the limit is worth nothing.
     """
     corner = {goal.name: _MARGIN * reference.value(goal.name) for goal in objectives} | {"accuracy": guessing}
     for limit in constraints:
-        if limit.name == "accuracy" and limit.sign == ">=":
-            corner["accuracy"] = max(corner["accuracy"], limit.bound - (_MARGIN - 1) * (1 - limit.bound))
-        elif limit.name in corner and limit.sign == "<=":
-            corner[limit.name] = min(corner[limit.name], _MARGIN * limit.bound)
+        if limit.name in corner:
+            corner[limit.name] = limit.corner(corner[limit.name])
     return corner
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from beats_search.app.spaces import read
-from beats_search.app.usual import usual_values
+from beats_search.app.usual import usual_values, values_of_reference
 from beats_search.space.draw import Replay, draw, reference_plan
 from beats_search.trial.keys import is_idle
 from beats_search.trial.probe import count_macs
@@ -38,3 +38,22 @@ def test_what_is_usual_does_what_the_reference_does(techniques: tuple[str, ...],
     plan = draw(space, Replay(found))
     assert (plan.model, plan.training) == (reference.model, reference.training)
     assert [is_idle(part) for part in plan.compression] == [index not in forced for index in range(len(techniques))]
+    assert values_of_reference(space, reference) == (None if forced else found)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "compression: [{name: quantization, bits: 8}]",
+        "compression: [{name: quantization, bits: {choice: [8, 4]}}]",
+        "runtime: {name: onnxruntime, linear_bits: 8}",
+    ],
+)
+def test_a_space_that_cannot_draw_the_reference_has_no_values_for_it(more: str, tmp_path: Path) -> None:
+    """Where every plan is compressed, or computed in less, what the reference came to is known of no plan."""
+    path = tmp_path / "space.yaml"
+    path.write_text(HEAD + more + "\n", encoding="utf-8")
+    space = read(path, ())
+    reference = reference_plan(space, count_macs)
+    assert values_of_reference(space, reference) is None
+    assert usual_values(space, reference)["training.lr"] == pytest.approx(0.1)

@@ -33,7 +33,7 @@ def problem_of(
     space: "SearchSpace", ledger: "Ledger", folder: Path, paired: "Reference", data: "DataFacts", tools: "Instruments"
 ) -> "Problem":
     """Return the problem of a space whose run is in `folder`; latencies are paired with `paired`."""
-    from beats_search.app.usual import usual_values
+    from beats_search.app.usual import starting_at
     from beats_search.pareto import worst_corner
     from beats_search.search.domain import domain_of
     from beats_search.search.stopping import Stopping
@@ -43,7 +43,7 @@ def problem_of(
 
     on_scale = _on_scale_of(ledger, paired)
     return Problem(
-        domain=replace(domain_of(space), usual=usual_values(space, ledger.facts.reference)),
+        domain=starting_at(domain_of(space), space, ledger.facts.reference),
         run_trial=_trials(folder, on_scale, tools),
         reference_point=partial(worst_corner, space.objectives, space.constraints, data.majority_share),
         known=_known(on_scale, tools) if space.search.probe else None,

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,7 +53,7 @@ def export(folder: Path, number: int, to: Path) -> tuple[Path, ...]:
 
 def replay(folder: Path, samplers: Sequence[str]) -> tuple["ReplayRow", ...]:
     """Compare samplers by name on the finished trials of a run, without training."""
-    from beats_search.app.usual import usual_values
+    from beats_search.app.usual import starting_at
     from beats_search.records.part import Part
     from beats_search.search.domain import domain_of
     from beats_search.search.reading import read_facts
@@ -68,7 +67,7 @@ def replay(folder: Path, samplers: Sequence[str]) -> tuple["ReplayRow", ...]:
     if unknown or not samplers:
         some = ", ".join(unknown) or "none"
         raise CommandError(f"--sampler takes names of {', '.join(plugins.names('samplers'))}, got {some}")
-    domain = replace(domain_of(space), usual=usual_values(space, facts.reference))
+    domain = starting_at(domain_of(space), space, facts.reference)
     return replay_run(record, domain, [Part(name=name) for name in samplers])
 
 

@@ -1,5 +1,6 @@
 """Objectives and constraints: which measured values count, which way is better, and the limits."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -15,6 +16,8 @@ DIRECTIONS: Final[Mapping[str, Direction]] = {
     "macs": "minimize",
     "energy_mj": "minimize",
 }
+
+_BEYOND: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +67,21 @@ class Constraint:
 
     def _excess(self, value: float) -> float:
         return value - self.bound if self.sign == "<=" else self.bound - value
+
+    def corner(self, otherwise: float) -> float:
+        """Return the worst corner of a hypervolume in this quantity: a little beyond the limit, if that is tighter.
+
+        Little is a hundredth of a cost, and of what an accuracy leaves to be wished for. A limit that bounds
+        nothing from its worse side leaves the corner as it is.
+        """
+        if self.name == "accuracy":
+            return max(otherwise, self.bound - _BEYOND * (1 - self.bound)) if self.sign == ">=" else otherwise
+        return min(otherwise, (1 + _BEYOND) * self.bound) if self.sign == "<=" else otherwise
+
+    def is_kept_by(self, corner: float) -> bool:
+        """Tell whether what breaks the limit is worth nothing (or next to it) in a hypervolume from this corner."""
+        worst = -math.inf if self.name == "accuracy" else math.inf
+        return math.isfinite(self.corner(worst)) and self.corner(corner) == corner
 
     def __str__(self) -> str:
         """Return the limit as a user would write it."""

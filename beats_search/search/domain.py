@@ -28,7 +28,8 @@ class Domain:
     `draw` asks a `Suggest` for the knobs that count and returns the plan; `grid(points)` yields the
     values of all plans with `points` values a range; `count` is how many plans there are, None when
     a range is continuous. `foresight` is for samplers that ask what is known before training. `usual`
-    are the values that the reference has, for knobs of which it has one.
+    are the values that the reference has, for knobs of which it has one; `reference` are values of all
+    knobs with which a plan does what the reference does, None where there are none.
     """
 
     knobs: tuple[Range | Choice, ...]
@@ -37,6 +38,7 @@ class Domain:
     count: int | None
     foresight: Foresight | None = None
     usual: Params = field(default_factory=dict)
+    reference: Params | None = None
 
     def __post_init__(self) -> None:
         """Refuse a path that means two things, because a study could not store it."""

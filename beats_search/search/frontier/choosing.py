@@ -93,14 +93,15 @@ class Choosing:
     def _spread_out(self) -> Array:
         """Return a plan far from those tried, in the band of the first known value tried least for its cost.
 
-        Every second one is like the best so far, which is the reference at first, but for one part: what a
-        person left in the middle is seldom the worst, and a structure that was trained badly tells little.
+        Every second one is like the best so far, which is the reference at first, but for one part, or at
+        least trained like it: what a person left in the middle is seldom the worst, and a structure that
+        was trained badly tells little.
         """
         known = self.asking.known()
-        if known and not self.asking.all_decide:
+        if known and not self.asking.all_decide and not self.asking.fresh:
             self._ask_near()
         rows = self._unexplored()
-        if len(self._history.rows) % 2:
+        if (len(self._history.rows) + len(self._history.bare)) % 2:
             rows = self._like_the_best(rows)
         if not known or any(self.asking.value(row, known[0]) is None for row in rows):
             return self._farthest(rows)

@@ -171,7 +171,7 @@ def _levels(distribution: BaseDistribution) -> float:
     """Return how many values a range has."""
     match distribution:
         case IntDistribution(low=low, high=high, step=step) | FloatDistribution(low=low, high=high, step=float(step)):
-            return (high - low) // step + 1
+            return round((high - low) / step) + 1
     return np.inf
 
 

@@ -163,10 +163,15 @@ class OfDomain:
         return np.array([foresight is None or foresight.decides(name) for name in names], dtype=bool)
 
     def decided(self, known: frozenset[str]) -> frozenset[str]:
-        """Return the limits on known quantities, and on objectives, which the corner keeps, as they are written."""
+        """Return the limits on known quantities, and those that the corner keeps, as they are written."""
         foresight = self.domain.foresight
-        limits = foresight.constraints if foresight is not None else ()
-        return frozenset(str(limit) for limit in limits if limit.name in known or limit.name in self.names)
+        if foresight is None:
+            return frozenset()
+        corner = foresight.reference_point
+        kept = {
+            limit for limit in foresight.constraints if limit.name in corner and limit.is_kept_by(corner[limit.name])
+        }
+        return frozenset(str(limit) for limit in foresight.constraints if limit.name in known or limit in kept)
 
     def cost(self, params: Params) -> float:
         """Return what the foresight says; 1 without it, and for a plan that cannot be built: trying it tells why."""
@@ -190,13 +195,10 @@ class OfDomain:
         return codes.row(self.domain.usual)
 
     def reference(self, codes: Codes) -> Array | None:
-        """Return the row if what is usual makes a plan."""
-        try:
-            self.domain.draw(Replay(self._fixed() | dict(self.domain.usual)))
-        except LookupError:
+        """Return the row of the values that the domain says."""
+        if self.domain.reference is None:
             return None
-        row = self.used(codes, self.usual(codes)[None])[0]
-        return np.asarray(row)
+        return np.asarray(self.used(codes, codes.row(self.domain.reference)[None])[0])
 
     def identity(self, params: Params) -> str:
         """Return the plan's fingerprint."""

@@ -42,9 +42,10 @@ _FIRST_ROUND: Final = 6
 class Frontier:
     """Measures latency before training and proposes the most expected gain in hypervolume.
 
-    At first `start_queries` plans are measured and the first `startup` trials spread over them. Then
-    each proposal measures at most `queries` plans of a pool of `pool` random ones and neighbours of
-    the front. Every `explore_every`-th trial goes where most would be gained if it came out much
+    At first `start_queries` plans are measured and the first `startup` trials spread over them, the
+    reference among these where there is one; half of them are like the best so far. Then each
+    proposal measures at most `queries` plans of a pool of `pool` random ones and neighbours of the
+    front. Every `explore_every`-th trial goes where most would be gained if it came out much
     better than expected. The gain, and how far a plan is from others at first, is divided by the cost
     of training to a power that falls from 1 to 0 over the first `cooling` trials. Where measuring
     costs a good part of a trial, fewer plans are measured: no more than pays.
