@@ -62,7 +62,7 @@ def sit(path: Path, instead: Mapping[int, Callable[[], object]]) -> Ending:
     """Search, or go on with a search, with all that the product does by default."""
     toy = problem(Learning(instead))
     longer = replace(toy.domain, draw=lambda suggest: _longer(toy.domain.draw(suggest)))
-    whole = replace(toy, domain=longer, known=known, stopping=Stopping(fewest=4, spared=0.5, delta=0.4))
+    whole = replace(toy, domain=longer, known=known, stopping=Stopping(fewest=4, spared=0.5, delta=0.6))
     with Ledger.open(path) if path.exists() else new_ledger(path) as ledger:
         return search(whole, ledger, budget(TRIALS, "frontier", startup=4, start_queries=20, queries=4, pool=100))
 
