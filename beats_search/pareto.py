@@ -13,7 +13,7 @@ from typing import Final
 import moocore
 import numpy as np
 
-from beats_search.records.objective import Constraint, Objective
+from beats_search.records.objective import Objective
 from beats_search.records.outcome import Finished, Interval
 from beats_search.records.run import REFERENCE, RunRecord, TrialRecord
 
@@ -47,19 +47,12 @@ def front_of_run(run: RunRecord) -> tuple[tuple[TrialRecord, Finished], ...]:
     return tuple(feasible[index] for index in sorted(kept, key=lambda index: points[index][-1]))
 
 
-def worst_corner(
-    objectives: Sequence[Objective], constraints: Sequence[Constraint], guessing: float, reference: Finished
-) -> Mapping[str, float]:
+def worst_corner(objectives: Sequence[Objective], guessing: float, reference: Finished) -> Mapping[str, float]:
     """Return the reference point of a hypervolume by objective: the accuracy of guessing, a tenth above the costs.
 
-    The costs are those of the reference, in objective units. A limit on an objective moves the corner to
-    a little beyond it, for what breaks the limit is worth nothing.
+    The costs are those of the reference, in objective units.
     """
-    corner = {goal.name: _MARGIN * reference.value(goal.name) for goal in objectives} | {"accuracy": guessing}
-    for limit in constraints:
-        if limit.name in corner:
-            corner[limit.name] = limit.corner(corner[limit.name])
-    return corner
+    return {goal.name: _MARGIN * reference.value(goal.name) for goal in objectives} | {"accuracy": guessing}
 
 
 def undecided_of_run(run: RunRecord, most: int) -> tuple[TrialRecord, ...]:

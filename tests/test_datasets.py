@@ -14,6 +14,7 @@ from torch import Tensor
 from torchvision.datasets import cifar
 
 from beats_search import plugins
+from beats_search.datasets import digits
 from beats_search.datasets._published import read_mnist_family
 from beats_search.datasets.cifar10 import Cifar10
 from beats_search.datasets.digits import Digits
@@ -125,8 +126,10 @@ def test_preprocessing_standardizes_the_training_split(name: str, home: Path) ->
         assert float(outputs[:, channel].std()) in (pytest.approx(1, abs=1e-3), 0)
 
 
-def test_digits_are_split_in_the_published_order() -> None:
-    """The last 360 images are the test split, the 288 before them validation, 1,149 are for training."""
+@pytest.mark.parametrize("where", ["datasets/data/digits.csv.gz", "nowhere"])
+def test_digits_are_split_in_the_published_order(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last 360 images test, the 288 before validate, 1,149 train, wherever scikit-learn has its file."""
+    monkeypatch.setattr(digits, "_FILE", where)
     data, published = Digits().load(), load_digits()
     assert [len(split) for split in (data.train, data.validation, data.test)] == [1149, 288, 360]
     joined = torch.cat([split.inputs for split in (data.train, data.validation, data.test)]).squeeze(1)

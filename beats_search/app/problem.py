@@ -45,7 +45,7 @@ def problem_of(
     return Problem(
         domain=starting_at(domain_of(space), space, ledger.facts.reference),
         run_trial=_trials(folder, on_scale, tools),
-        reference_point=partial(worst_corner, space.objectives, space.constraints, data.majority_share),
+        reference_point=partial(worst_corner, space.objectives, data.majority_share),
         known=_known(on_scale, tools) if space.search.probe else None,
         cost=partial(cost, store=tools.store),
         query_cost=PROBE_S,

@@ -1,6 +1,5 @@
 """Objectives and constraints: which measured values count, which way is better, and the limits."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -18,6 +17,7 @@ DIRECTIONS: Final[Mapping[str, Direction]] = {
 }
 
 _BEYOND: Final = 0.01
+"""How far beyond a limit a search still looks, as a share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,17 +71,18 @@ class Constraint:
     def corner(self, otherwise: float) -> float:
         """Return the worst corner of a hypervolume in this quantity: a little beyond the limit, if that is tighter.
 
-        Little is a hundredth of a cost, and of what an accuracy leaves to be wished for. A limit that bounds
-        nothing from its worse side leaves the corner as it is.
+        Little is a hundredth of a cost, and of what an accuracy leaves to be wished for.
         """
+        if not self.cuts_the_worse:
+            return otherwise
         if self.name == "accuracy":
-            return max(otherwise, self.bound - _BEYOND * (1 - self.bound)) if self.sign == ">=" else otherwise
-        return min(otherwise, (1 + _BEYOND) * self.bound) if self.sign == "<=" else otherwise
+            return max(otherwise, self.bound - _BEYOND * (1 - self.bound))
+        return min(otherwise, (1 + _BEYOND) * self.bound)
 
-    def is_kept_by(self, corner: float) -> bool:
-        """Tell whether what breaks the limit is worth nothing (or next to it) in a hypervolume from this corner."""
-        worst = -math.inf if self.name == "accuracy" else math.inf
-        return math.isfinite(self.corner(worst)) and self.corner(corner) == corner
+    @property
+    def cuts_the_worse(self) -> bool:
+        """Whether what breaks the limit is worse in this quantity than what keeps it."""
+        return self.sign == (">=" if self.name == "accuracy" else "<=")
 
     def __str__(self) -> str:
         """Return the limit as a user would write it."""

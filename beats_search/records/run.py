@@ -1,6 +1,5 @@
 """A run as a whole: its trials with their outcomes, and what is needed to judge them."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -108,14 +107,11 @@ class RunRecord:
         known = {trial.number: outcome.latency for trial, outcome in self.finished()}
         both = REFERENCE in known and REFERENCE in latencies
         factor = latencies[REFERENCE].median_ms / known[REFERENCE].median_ms if both else 1.0
-        corner = dict(self.reference_point)
-        limits = [limit.corner(math.inf) for limit in self.constraints if limit.name == "latency_ms"]
-        if "latency_ms" in corner and corner["latency_ms"] not in limits:
-            corner["latency_ms"] *= factor
+        corner = self.reference_point
         return replace(
             self,
             trials=tuple(with_latency(_slower(trial, factor), latencies.get(trial.number)) for trial in self.trials),
-            reference_point=corner,
+            reference_point={name: corner[name] * (factor if name == "latency_ms" else 1.0) for name in corner},
         )
 
 

@@ -16,8 +16,8 @@ class Foresight:
     any Exception for a plan that cannot be built. `cost` is the relative cost, above 0, of training
     a plan given what is stored already, `query_cost` that of a call of `known` on the same scale.
     `decides` tells of a knob, by its path, whether the values may depend on it: what is known of a plan
-    is known of all that differ in other knobs alone. `reference_point` is the worst corner of the
-    hypervolume by objective.
+    is known of all that differ in other knobs alone. `reference_point` is that of the hypervolume, by
+    objective.
     """
 
     objectives: tuple[Objective, ...]
@@ -27,6 +27,18 @@ class Foresight:
     cost: Callable[[TrialPlan], float]
     query_cost: float = 0.0
     decides: Callable[[str], bool] = lambda _: True
+
+    @property
+    def corner(self) -> Mapping[str, float]:
+        """The point from which a search has something to gain: a limit moves the reference point to a little beyond it.
+
+        What breaks a limit is worth nothing, so that a step towards it is not progress either.
+        """
+        corner = dict(self.reference_point)
+        for limit in self.constraints:
+            if limit.name in corner:
+                corner[limit.name] = limit.corner(corner[limit.name])
+        return corner
 
     def keeps_limits(self, known: Mapping[str, float]) -> bool:
         """Tell whether the limits on known quantities hold."""

@@ -167,11 +167,12 @@ class OfDomain:
         foresight = self.domain.foresight
         if foresight is None:
             return frozenset()
-        corner = foresight.reference_point
-        kept = {
-            limit for limit in foresight.constraints if limit.name in corner and limit.is_kept_by(corner[limit.name])
-        }
-        return frozenset(str(limit) for limit in foresight.constraints if limit.name in known or limit in kept)
+        goals = {goal.name for goal in foresight.objectives}
+        return frozenset(
+            str(limit)
+            for limit in foresight.constraints
+            if limit.name in known or (limit.name in goals and limit.cuts_the_worse)
+        )
 
     def cost(self, params: Params) -> float:
         """Return what the foresight says; 1 without it, and for a plan that cannot be built: trying it tells why."""
