@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from beats_search.app import running
 from beats_search.app.problem import STORE
+from beats_search.app.working import inline
 from beats_search.measuring import quiet
 from beats_search.runtimes import _onnx_export as exporter
 from beats_search.tensors.data import DataBundle, Split, Standardize
@@ -49,6 +51,14 @@ def _store_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     """Keep trained stages out of the home of whoever runs the tests, and theirs out of the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(STORE, str(tmp_path_factory.mktemp("stages")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _inline() -> Iterator[None]:
+    """Let runs in this process try their plans in it: a process of their own takes seconds to begin."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, "spawned", inline)
         yield
 
 

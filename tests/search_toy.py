@@ -15,7 +15,8 @@ from beats_search.search.attempt import KeepGoing, RunTrial
 from beats_search.search.domain import Domain, domain_of
 from beats_search.search.ledger import Ledger
 from beats_search.search.reading import RunFacts, read_run
-from beats_search.search.study import Ending, Problem, search
+from beats_search.search.sitting import Ending, Problem
+from beats_search.search.study import search
 from beats_search.space.knobs import Block, Choice, Items, Leaf, PartNode, Range, SearchSpace
 
 OBJECTIVES = (

@@ -15,9 +15,8 @@ def test_the_environment_names_the_folder(tmp_path: Path, monkeypatch: pytest.Mo
     """The folder is made where the variable says."""
     monkeypatch.setenv(STORE, str(tmp_path / "kept" / "here"))
     store = store_of(space())
-    assert store is not None
-    assert store.folder == tmp_path / "kept" / "here"
-    assert store.folder.is_dir()
+    assert store == tmp_path / "kept" / "here"
+    assert store.is_dir()
 
 
 def test_a_folder_that_cannot_be_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,13 +43,17 @@ def test_picture_shows_the_front_the_pace_and_the_trial_that_runs() -> None:
     """After a trial the picture holds the front, trials per hour, and what runs now."""
     clock, run = Clock(), realistic_run()
     picture = Picture(SPACE, clock)
+    picture.note(Began(number=1, plan=run.trials[1].plan), run)
     picture.note(Began(number=7, plan=run.trials[1].plan), run)
+    picture.note(Began(number=8, plan=run.trials[1].plan), run)
+    picture.note(Reclaimed(number=8), run)
     picture.note(Ended(record=run.trials[1]), run)
     clock.now = 36.0
     drawn = _drawn(picture)
     assert "front so far" in drawn
     assert "100 trials/hour" in drawn
     assert "▶ trial 7: " in drawn
+    assert drawn.count("▶") == 1
     assert f"{run.duplicates} repeats answered" in drawn
 
 

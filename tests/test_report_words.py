@@ -62,6 +62,8 @@ def test_an_unknown_technique_reads_as_its_name_and_settings() -> None:
     [
         ("channel_pruning", {"criterion": "magnitude", "ranking": "per_layer", "steps": 1, "distillation": 0.0}, ""),
         ("channel_pruning", {"criterion": "taylor", "ranking": "global", "steps": 3}, ", taylor, global, 3 steps"),
+        ("channel_pruning", {"layers": ("*",)}, ""),
+        ("channel_pruning", {"layers": ("conv1", "fc*"), "ranking": "global"}, " of conv1, fc*, global"),
         ("channel_pruning", {"distillation": 0.51234, "temperature": 4.0}, ", distillation 0.512"),
         ("channel_pruning", {"distillation": 1, "temperature": 2}, ", distillation 1, temperature 2"),
         ("channel_pruning", {"temperature": 2.0, "recovery_epochs": 3, "round_to": 8}, ""),

@@ -27,7 +27,7 @@ from beats_search.report.page import write_page
 from beats_search.report.tables import front_rows
 from beats_search.report.timing import remarks, retiming_in_words
 from beats_search.runtimes.onnxruntime import OnnxRuntime
-from beats_search.search import study
+from beats_search.search import sitting
 from beats_search.search.attempt import Attempted
 from beats_search.search.folder import model_file
 from beats_search.search.ledger import Ledger
@@ -265,11 +265,16 @@ def test_a_search_goes_on_in_the_milliseconds_that_it_knew(tmp_path: Path, monke
     read = {trial.number: outcome.latency.median_ms for trial, outcome in read_run(path).finished()}
     assert read[other.number] == pytest.approx(0.5 * told.latency.median_ms)
 
-    def attempt(run: Callable[[], RunRecord], *_: object, **__: object) -> Attempted:
-        judged.append(run())
-        return Attempted(outcome=told, known={})
+    class Noting:
+        refused = told
 
-    monkeypatch.setattr(study, "attempt", attempt)
+        def __init__(self, run: Callable[[], RunRecord], *_: object, **__: object) -> None:
+            judged.append(run())
+
+        def ended(self, outcome: Finished) -> Attempted:
+            return Attempted(outcome=outcome, known={})
+
+    monkeypatch.setattr(sitting, "Attempt", Noting)
     sit(path, budget(4))
     assert [trial.outcome for trial in judged[0].trials] == [trial.outcome for trial in before.trials]
 

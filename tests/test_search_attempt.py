@@ -10,7 +10,7 @@ from beats_search.records.objective import Constraint
 from beats_search.records.outcome import EpochScore, Finished, Stopped, TrialOutcome
 from beats_search.records.plan import TrialPlan
 from beats_search.records.run import RunRecord
-from beats_search.search.attempt import Attempted, KeepGoing, attempt
+from beats_search.search.attempt import Attempt, Attempted, KeepGoing
 from beats_search.search.stopping import Stopping
 
 GOOD = run_of(record(0, finished(0.9, REFERENCE_MS)), *(record(n, finished(0.95, 0.1)) for n in range(1, 10)))
@@ -41,7 +41,8 @@ def _attempted(
     number: int = 20,
     stopping: Stopping | None = Stopping(spared=0.0),  # noqa: B008 - frozen
 ) -> Attempted:
-    return attempt(lambda: run, number, plan(), training, known=_always({"latency_ms": latency_ms}), stopping=stopping)
+    attempt = Attempt(lambda: run, number, plan(), known=_always({"latency_ms": latency_ms}), stopping=stopping)
+    return attempt.ended(attempt.refused or training(number, plan(), attempt.keep_going))
 
 
 def _always(values: Mapping[str, float]) -> Callable[[TrialPlan], Mapping[str, float]]:
@@ -112,9 +113,9 @@ def test_a_plan_of_which_nothing_is_known_is_tried(known: str | None) -> None:
         raise RuntimeError("no such operator")
 
     training = Training()
-    found = attempt(
-        lambda: LIMITED, 20, plan(), training, known=broken if known else None, stopping=Stopping(spared=0.0)
-    )
+    stopping = Stopping(spared=0.0)
+    attempt = Attempt(lambda: LIMITED, 20, plan(), known=broken if known else None, stopping=stopping)
+    found = attempt.ended(attempt.refused or training(20, plan(), attempt.keep_going))
     assert isinstance(found.outcome, Finished)
     assert not found.known
 

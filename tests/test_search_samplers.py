@@ -25,7 +25,8 @@ from beats_search.search.reading import read_run
 from beats_search.search.samplers.grid import Grid
 from beats_search.search.samplers.nsga2 import _Crossover
 from beats_search.search.samplers.sobol import Sobol
-from beats_search.search.study import Ending, search
+from beats_search.search.sitting import Ending
+from beats_search.search.study import search
 from beats_search.space.draw import fits
 from beats_search.space.knobs import Choice, Leaf, Range
 

@@ -32,7 +32,8 @@ from beats_search.records.outcome import Failed, Finished, Stopped, TrialOutcome
 from beats_search.records.plan import TrialPlan
 from beats_search.search.ledger import Ledger
 from beats_search.search.reading import read_run
-from beats_search.search.study import PATIENCE, Ending, search
+from beats_search.search.sitting import PATIENCE, Ending
+from beats_search.search.study import search
 
 
 @pytest.fixture
@@ -86,8 +87,8 @@ def test_repeats_in_a_row_end_the_search(path: Path, monkeypatch: pytest.MonkeyP
     """A sampler that proposes one plan for ever is stopped."""
     sampler = optuna.samplers.RandomSampler
     monkeypatch.setattr("beats_search.search.samplers.random_search.RandomSampler", lambda seed: sampler(seed=seed * 0))
-    monkeypatch.setattr("beats_search.search.study.STALLED", 7)
-    monkeypatch.setattr("beats_search.search.study.PATIENCE", 99)
+    monkeypatch.setattr("beats_search.search.sitting.STALLED", 7)
+    monkeypatch.setattr("beats_search.search.sitting.PATIENCE", 99)
     ending, events = sit(path, budget(5))
     assert ending is Ending.STALLED
     assert sum(isinstance(event, Repeated) for event in events) == 7

@@ -14,8 +14,9 @@ from beats_search.records.run import RunRecord
 from beats_search.search.attempt import KeepGoing
 from beats_search.search.ledger import Ledger
 from beats_search.search.reading import read_run
+from beats_search.search.sitting import Ending
 from beats_search.search.stopping import Stopping
-from beats_search.search.study import Ending, search
+from beats_search.search.study import search
 
 EPOCHS = 4
 TRIALS = 20

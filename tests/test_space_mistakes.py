@@ -30,7 +30,7 @@ PLAN_MISTAKES = {
         "training:\n  epochs: 2\n  accumulation:\n    windw: 1 # <-",
         "unknown key 'windw' in training.accumulation; did you mean 'window'? (window,",
     ),
-    "key that is not built yet": ("search: {workers: 4} # <-", "unknown key 'workers' in search; allowed: (trials, "),
+    "key that is not built yet": ("search: {storage: a} # <-", "unknown key 'storage' in search; allowed: (trials, "),
     "setting": (
         "model: {name: mlp, wiidth: 3} # <-",
         "unknown setting 'wiidth' of model 'mlp'; did you mean 'width'? (",

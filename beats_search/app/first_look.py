@@ -43,7 +43,7 @@ def first_look(space: "SearchSpace", window: "QuietWindow") -> "Iterator[tuple[T
             raise CommandError(f"{space.file}: {error}") from error
         except (Exception, SystemExit) as error:  # data and models may be the user's code, which may raise anything
             raise CommandError(f"{space.file}: the reference: {first_line(error)}") from error
-        yield reference, Reference(open=engine.open), data
+        yield reference, Reference(open=engine.open, file=engine.path), data
 
 
 def counters(space: "SearchSpace") -> "EnergyCounters | None":

@@ -16,17 +16,13 @@ from beats_search.search.folder import model_file
 if TYPE_CHECKING:
     from beats_search.search.attempt import KeepGoing, RunTrial
     from beats_search.search.ledger import Ledger
-    from beats_search.search.study import Problem
+    from beats_search.search.sitting import Problem
     from beats_search.space.knobs import SearchSpace
     from beats_search.trial.recipe import DataFacts
     from beats_search.trial.run import Instruments, Reference
-    from beats_search.trial.store import Store
 
 STORE: Final = "BEATS_SEARCH_STORE"
 """The environment variable that names the folder in which trained stages are kept for all runs."""
-
-STORE_BYTES: Final = 4_000_000_000
-"""The most that is kept there; what was used longest ago goes first."""
 
 
 def problem_of(
@@ -36,8 +32,8 @@ def problem_of(
     from beats_search.app.usual import starting_at
     from beats_search.pareto import worst_corner
     from beats_search.search.domain import domain_of
+    from beats_search.search.sitting import Problem
     from beats_search.search.stopping import Stopping
-    from beats_search.search.study import Problem
     from beats_search.trial.cost import PROBE_S, cost
     from beats_search.trial.probe import decides
 
@@ -54,22 +50,21 @@ def problem_of(
     )
 
 
-def store_of(space: "SearchSpace") -> "Store | None":
-    """Return where trained stages are kept; None where the space asks that nothing be reused.
+def store_of(space: "SearchSpace") -> Path | None:
+    """Return the folder in which trained stages are kept; None where the space asks that nothing be reused.
 
     Raises CommandError when there can be no such folder.
     """
-    from beats_search.trial.store import Store
-
     if not space.search.reuse:
         return None
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = Path(os.environ.get(STORE) or cache / "beats-search" / "stages")
     try:
-        return Store(folder, STORE_BYTES)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         way = f"set {STORE} to a folder that can be written, or `search: {{reuse: false}}` to keep nothing"
         raise CommandError(f"trained stages cannot be kept in {folder}: {error.strerror}; {way}") from error
+    return folder
 
 
 def _on_scale_of(ledger: "Ledger", paired: "Reference") -> Callable[[], "Reference"]:

@@ -4,12 +4,13 @@ import contextlib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from beats_search.app.first_look import counters, first_look
 from beats_search.app.problem import problem_of, store_of
 from beats_search.app.recording import Watch, conclude, open_ledger, saving
 from beats_search.app.spaces import read
+from beats_search.app.working import Hire, clustered, instruments, spawned, workplace_of
 from beats_search.records.errors import BeatsError, NothingFinishedError, SearchEndedError
 from beats_search.records.event import Confirming, Notify, Retiming
 from beats_search.records.run import Confirmation, RunRecord
@@ -19,12 +20,7 @@ if TYPE_CHECKING:
     from beats_search.measuring.quiet import QuietWindow
     from beats_search.records.search_plan import SearchPlan
     from beats_search.search.ledger import Ledger
-    from beats_search.space.knobs import SearchSpace
     from beats_search.trial.run import Instruments
-
-
-_MOST_TIMED: Final = 1024
-"""Timings are kept by structure, and these are large."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,13 +43,15 @@ class RunResult:
     interrupted: bool
 
 
-def run(request: RunRequest, watch: Watch = lambda _event, _record: None) -> RunResult:
+def run(request: RunRequest, watch: Watch = lambda _event, _record: None, hire: Hire | None = None) -> RunResult:
     """Search a space, or go on with its search, and leave front, models and page in the run folder.
 
+    Trials are run by processes of this machine, unless `hire` says by whom.
     Raises a BeatsError; after NothingFinishedError and SearchEndedError, what had finished is reported.
     """
     from beats_search.measuring.quiet import window_of_machine
-    from beats_search.search.study import Ending, search
+    from beats_search.search.sitting import Ending
+    from beats_search.search.study import search
 
     space, window = read(request.space, request.changes), window_of_machine()
     folder = request.out or Path("reports") / space.name
@@ -63,13 +61,15 @@ def run(request: RunRequest, watch: Watch = lambda _event, _record: None) -> Run
             clear_folder(folder)
         ledger, carried = open_ledger(space, folder, reference, data)
         with ledger:
-            tools = _instruments(space, window)
+            tools = instruments(window, reuse=space.search.reuse, store=store_of(space), counters=counters(space))
             problem = problem_of(space, ledger, folder, paired, data, tools)
+            hired = hire or (clustered if space.search.backend == "ray" else spawned)
+            drive = hired(problem, workplace_of(space, folder, reference, paired), space.search)
             notify = saving(ledger, folder, watch)
             if carried is not None:
                 notify(carried)
             try:
-                ending = search(problem, ledger, space.search, notify)
+                ending = search(problem, ledger, space.search, notify, drive=drive)
                 if ending is not Ending.INTERRUPTED and not _settled(ledger, folder, space.search, tools, notify):
                     ending = Ending.INTERRUPTED
             except (NothingFinishedError, SearchEndedError) as error:
@@ -80,15 +80,6 @@ def run(request: RunRequest, watch: Watch = lambda _event, _record: None) -> Run
                 raise
             record = conclude(ledger, folder, window)
     return RunResult(folder=folder, record=record, ending=ending.value, interrupted=ending is Ending.INTERRUPTED)
-
-
-def _instruments(space: "SearchSpace", window: "QuietWindow") -> "Instruments":
-    """Return what trials work with; where a space asks that nothing be reused, each is computed and timed."""
-    from beats_search.tensors.structure import Known
-    from beats_search.trial.run import Instruments, Timed
-
-    timed: Known[Timed] | None = Known(_MOST_TIMED) if space.search.reuse else None
-    return Instruments(window=window, counters=counters(space), store=store_of(space), timed=timed)
 
 
 def _settled(ledger: "Ledger", folder: Path, plan: "SearchPlan", tools: "Instruments", notify: Notify) -> bool:

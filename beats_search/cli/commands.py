@@ -45,6 +45,10 @@ def run(  # noqa: PLR0913, PLR0917 - the options of the main command
     trials: Annotated[int | None, typer.Option(help="How many trials to run, the reference among them.")] = None,
     timeout: Annotated[str | None, typer.Option(help="How long to search, over all sittings: 90s, 10m, 1h30m.")] = None,
     sampler: Annotated[str | None, typer.Option(help="What proposes the next trial; see `beats-search parts`.")] = None,
+    backend: Annotated[str | None, typer.Option(metavar="NAME", help="Where trials run: local or ray.")] = None,
+    workers: Annotated[
+        str | None, typer.Option(metavar="N", help="How many processes try plans side by side, or auto.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="The seed of the search and of its trials.")] = None,
     changes: Set = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run in the folder and start anew.")] = False,  # noqa: FBT002 - a flag
@@ -54,7 +58,14 @@ def run(  # noqa: PLR0913, PLR0917 - the options of the main command
     from beats_search import app as composition
     from beats_search.cli.display import display
 
-    options = {"search.trials": trials, "search.timeout": timeout, "search.sampler": sampler, "seed": seed}
+    options = {
+        "search.trials": trials,
+        "search.timeout": timeout,
+        "search.sampler": sampler,
+        "search.backend": backend,
+        "search.workers": workers,
+        "seed": seed,
+    }
     given = tuple(f"{path}={value}" for path, value in options.items() if value is not None)
     request = composition.RunRequest(space=space, changes=(*(changes or ()), *given), out=out, fresh=fresh)
     with _answering(debug=debug):

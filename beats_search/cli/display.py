@@ -44,7 +44,7 @@ def display(space: "SearchSpace") -> Iterator["Watch"]:
 
 @final
 class Picture:
-    """A search as it stands: the trial that runs, the front so far, the pace and the time left."""
+    """A search as it stands: the trials that run, the front so far, the pace and the time left."""
 
     def __init__(self, space: "SearchSpace", clock: Callable[[], float] = time.monotonic) -> None:
         """Start before the first event."""
@@ -54,6 +54,7 @@ class Picture:
         self._before = 0.0
         self._record: RunRecord | None = None
         self._doing = "reading data and timing the reference"
+        self._under_way: dict[int, str] = {}
         self._ran = 0
 
     def note(self, event: Event, record: RunRecord) -> None:
@@ -62,8 +63,15 @@ class Picture:
             self._before = record.seconds  # of earlier sittings
         self._record = record
         self._ran += isinstance(event, Ended)
-        if isinstance(event, Began | Retiming | Confirming):
-            self._doing = _line(event)
+        match event:
+            case Began(number=number):
+                self._under_way[number] = _line(event)
+            case Ended(record=ended):
+                self._under_way.pop(ended.number, None)
+            case Reclaimed(number=number):
+                self._under_way.pop(number, None)
+            case Retiming() | Confirming():
+                self._doing = _line(event)
 
     def render(self) -> RenderableType:
         """Return the picture of this moment."""
@@ -74,7 +82,9 @@ class Picture:
         if rows:
             title = Text(f"front so far: {len(rows)} models", style="bold")
             lines += [title, front_table(rows[:_MOST_ROWS]), Text()]
-        return Group(*lines, Text(f"▶ {self._doing}", overflow="ellipsis", no_wrap=True), Text(self.status()))
+        doing = list(self._under_way.values())[:_MOST_ROWS] or [self._doing]
+        lines += [Text(f"▶ {each}", overflow="ellipsis", no_wrap=True) for each in doing]
+        return Group(*lines, Text(self.status()))
 
     def status(self) -> str:
         """Return one line: how far, how fast, how long still, and what was answered without running."""

@@ -1,9 +1,31 @@
 """How to search: the budget and the sampler. Not part of a trial, so it may change between sittings."""
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
 from beats_search.records.part import Part, Shelf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourcesPlan:
+    """What each trial takes of a cluster: processors and GPUs, in fractions where trials share them."""
+
+    cpu: float = 1.0
+    gpu: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse a trial that takes nothing, and parts of several GPUs, which Ray cannot deal."""
+        if not self.cpu > 0:
+            raise ValueError(f"search.resources.cpu needs to be above 0, got {self.cpu}")
+        if self.gpu < 0 or (self.gpu > 1 and self.gpu != int(self.gpu)):
+            raise ValueError(f"search.resources.gpu needs to be from 0 to 1, or a whole number, got {self.gpu}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RayPlan:
+    """Which Ray cluster runs trials: `auto` or host:port of one that is there; empty starts one on this machine."""
+
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,6 +38,11 @@ class SearchPlan:
     `probe` lets what is known before training (latency, size, multiply-accumulates) decide whether a plan
     is trained at all; `stop_early` ends trials that will hardly reach the front; `reuse` keeps what was trained
     for trials that begin alike; `confirm` trains the front anew so many times, with other seeds.
+
+    `workers` processes try plans at the same time, as many as there is room for where it is `auto`: on this
+    machine with `backend: local`, on a cluster with `ray`, where each trial takes `resources`.
+    A trial whose process dies is tried again up to `retries` times; one that takes longer than
+    `trial_timeout` seconds has failed.
     """
 
     trials: int = 40
@@ -25,6 +52,12 @@ class SearchPlan:
     stop_early: bool = True
     reuse: bool = True
     confirm: int = 0
+    backend: Literal["local", "ray"] = "local"
+    workers: int | Literal["auto"] = "auto"
+    resources: ResourcesPlan = ResourcesPlan()
+    ray: RayPlan = RayPlan()
+    retries: int = 1
+    trial_timeout: float | None = field(default=None, metadata={"duration": True})
 
     def __post_init__(self) -> None:
         """Refuse a budget that holds nothing."""
@@ -32,5 +65,10 @@ class SearchPlan:
             raise ValueError(f"search.trials needs to be at least 1, got {self.trials}")
         if self.confirm < 0:
             raise ValueError(f"search.confirm needs to be at least 0, got {self.confirm}")
-        if self.timeout is not None and not self.timeout > 0:
-            raise ValueError(f"search.timeout needs to be above 0 seconds, got {self.timeout}")
+        if self.workers != "auto" and self.workers < 1:
+            raise ValueError(f"search.workers needs to be at least 1 or auto, got {self.workers}")
+        if self.retries < 0:
+            raise ValueError(f"search.retries needs to be at least 0, got {self.retries}")
+        for name, seconds in (("timeout", self.timeout), ("trial_timeout", self.trial_timeout)):
+            if seconds is not None and not seconds > 0:
+                raise ValueError(f"search.{name} needs to be above 0 seconds, got {seconds}")

@@ -10,6 +10,7 @@ from beats_search.records.plan import AccumulationPlan, AugmentationPlan, Traini
 _FULL_BITS: Final = 32
 _USUAL_RUNTIME: Final = "onnxruntime"
 _USUAL_TEMPERATURE: Final = 4.0
+_ALL_LAYERS: Final = ("*",)
 _SILENT: Final[Mapping[str, Setting]] = {"activation": "relu", "dropout": 0.0, "beats_layers": 0}
 """Settings of models that go without saying."""
 
@@ -65,7 +66,8 @@ def technique_in_words(part: Part) -> str:
         case ("quantization", {"bits": bits}):
             return _how_quantized(dict(part.settings)) if bits != _FULL_BITS else ""
         case ("channel_pruning" | "magnitude_pruning", {"ratio": int() | float() as ratio}):
-            return _joined(f"{part.name} {100 * ratio:.3g} %", _how_pruned(dict(part.settings))) if ratio else ""
+            share = f"{part.name} {100 * ratio:.3g} %{_of_which_layers(dict(part.settings).get('layers'))}"
+            return _joined(share, _how_pruned(dict(part.settings))) if ratio else ""
     return part_in_words(part)
 
 
@@ -87,6 +89,12 @@ def _how_quantized(settings: Mapping[str, Setting]) -> str:
     bits = settings["bits"]
     words = f"{bits} bits" if bits != "mixed" else f"{_setting(settings.get('average_bits', 4.0))} bits on average"
     return _joined(words, "qat" if settings.get("mode") == "qat" else "")
+
+
+def _of_which_layers(layers: Setting | None) -> str:
+    """Return of which layers something is done, ` of conv1, conv2`; empty where that is all of them."""
+    chosen = layers if isinstance(layers, tuple) else ()
+    return f" of {', '.join(map(str, chosen))}" if chosen and chosen != _ALL_LAYERS else ""
 
 
 def _how_pruned(settings: Mapping[str, Setting]) -> str:

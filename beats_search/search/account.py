@@ -1,15 +1,15 @@
 """Account: the trials of an Optuna study in, what the search knows of them out. Nothing is written here.
 
 What a trial carries as user attributes: `plan` when it begins to run, then `outcome` with `began_s`
-and `seconds`, or `lost` when it was cut off; `duplicate_of` alone when its plan was known; `retry_of`
-when it tries a lost trial again. Trial 0 is the reference.
+and `seconds`; `lost` while it is cut off and waits to be tried again, and how many `deaths` it has seen;
+`duplicate_of` alone when its plan was known or under way. Trial 0 is the reference.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from optuna.trial import FrozenTrial, Trial
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from beats_search.records.outcome import outcome_from_plain
 from beats_search.records.plain import from_plain
@@ -25,7 +25,6 @@ class Lost:
     """A trial that was cut off before it had an outcome."""
 
     number: int
-    fingerprint: str
     loss: Loss
 
 
@@ -34,25 +33,20 @@ class Account:
     """What a search knows, kept up to date as trials are told.
 
     `drawn` are the fingerprints of all plans of the space that have an answer; `proposals` counts
-    what samplers have proposed, second attempts apart; `streak` counts repeats since the last trial
-    that ran.
+    what samplers have proposed; `streak` counts repeats since the last trial that ran.
     """
 
     records: dict[int, TrialRecord] = field(default_factory=dict)
     known: dict[str, TrialRecord] = field(default_factory=dict)
     drawn: set[str] = field(default_factory=set)
     lost: list[Lost] = field(default_factory=list)
-    retried: set[int] = field(default_factory=set)
     duplicates: int = 0
     streak: int = 0
     proposals: int = 0
 
-    def proposed(self, retry_of: int | None) -> None:
-        """Count a proposal that became a plan, or the second attempt at a lost one."""
-        if retry_of is None:
-            self.proposals += 1
-        else:
-            self.retried.add(retry_of)
+    def proposed(self) -> None:
+        """Count a proposal that became a plan."""
+        self.proposals += 1
 
     def ran(self, record: TrialRecord) -> None:
         """Count a trial that has an outcome."""
@@ -66,17 +60,11 @@ class Account:
     def repeated(self, of: int) -> None:
         """Count a proposal that repeated the plan of trial `of`."""
         self.duplicates += 1
-        self.streak += 1
         self.drawn.add(self.records[of].plan.fingerprint())
 
     def to_retry(self) -> Lost | None:
-        """Return the first lost trial that has not been tried again and has no answer since."""
-        open_ones = (lost for lost in self.lost if lost.number not in self.retried)
-        return next((lost for lost in open_ones if lost.fingerprint not in self.known), None)
-
-    def deaths(self, fingerprint: str) -> int:
-        """Return how often the process ended while this plan ran, interruptions by the user apart."""
-        return sum(lost.fingerprint == fingerprint and lost.loss != "interrupted" for lost in self.lost)
+        """Return the first trial that was cut off and is to be tried again."""
+        return next(iter(self.lost), None)
 
 
 def read_account(trials: Sequence[FrozenTrial]) -> Account:
@@ -85,12 +73,14 @@ def read_account(trials: Sequence[FrozenTrial]) -> Account:
     for trial in trials:
         carried = trial.user_attrs
         if trial.number != REFERENCE and carried.keys() & {"plan", "duplicate_of"}:
-            account.proposed(carried.get("retry_of"))
+            account.proposed()
         if "outcome" in carried:
             account.ran(record_of(trial))
         elif "duplicate_of" in carried:
-            account.repeated(carried["duplicate_of"])
-        elif "lost" in carried:
+            account.streak += 1
+            if carried["duplicate_of"] in account.records:
+                account.repeated(carried["duplicate_of"])
+        elif carried.get("lost") and trial.state is TrialState.RUNNING:
             account.lost.append(_lost(trial))
     return account
 
@@ -101,7 +91,7 @@ def plan_of(trial: Trial | FrozenTrial) -> TrialPlan:
 
 
 def _lost(trial: FrozenTrial) -> Lost:
-    return Lost(number=trial.number, fingerprint=plan_of(trial).fingerprint(), loss=trial.user_attrs["lost"])
+    return Lost(number=trial.number, loss=trial.user_attrs["lost"])
 
 
 def record_of(trial: Trial | FrozenTrial) -> TrialRecord:

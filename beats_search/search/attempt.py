@@ -1,12 +1,12 @@
-"""Attempt: a problem and a plan in, its outcome out; what is known before and after each epoch decides how far it goes.
+"""Attempt: a plan and the run as it stands in, how far the plan is tried out.
 
 Before training, latency, size and work are known: a plan that breaks a limit on them, or that could hardly
 add to the hypervolume even with every answer right, is not trained. After a rung it is judged by its bar.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Final, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Final, TypeAlias, final
 
 from beats_search.pareto import hypervolume, point_of
 from beats_search.records.outcome import EpochScore, Stopped, TrialOutcome
@@ -32,31 +32,56 @@ class Attempted:
     spared_at: int | None = None
 
 
-def attempt(
-    run: Callable[[], RunRecord],
-    number: int,
-    plan: TrialPlan,
-    run_trial: RunTrial,
-    *,
-    known: Known | None,
-    stopping: Stopping | None,
-) -> Attempted:
-    """Try a plan as far as it may pay. The reference is always tried to the end.
+@final
+class Attempt:
+    """A plan under way: what is `known` of it before, whether it is `refused`, and how it does after each epoch.
 
     `run` gives the run as it stands, at each moment anew. Without `known` nothing is foreseen, and without
     that or `stopping` nothing is stopped. A plan of which nothing can be known is tried, to fail in its stage.
+    The reference is always tried to the end.
     """
-    if number == REFERENCE:
-        return Attempted(outcome=run_trial(number, plan, lambda _: True), known={})
-    foreseen = _foreseen(plan, known)
-    refused = _refused(run(), foreseen)
-    if refused is not None:
-        return Attempted(outcome=refused, known=foreseen)
-    judging = _Judging(run=run, number=number, plan=plan, known=foreseen, stopping=stopping)
-    outcome = run_trial(number, plan, judging.keep_going)
-    if isinstance(outcome, Stopped) and judging.reason:
-        outcome = replace(outcome, reason=judging.reason, expected=judging.expected)
-    return Attempted(outcome=outcome, known=foreseen, spared_at=judging.spared_at)
+
+    def __init__(
+        self,
+        run: Callable[[], RunRecord],
+        number: int,
+        plan: TrialPlan,
+        *,
+        known: Known | None,
+        stopping: Stopping | None,
+    ) -> None:
+        """Look at what is known before training."""
+        self._run, self._number, self._plan = run, number, plan
+        self.known = {} if number == REFERENCE else _foreseen(plan, known)
+        self._stopping = None if number == REFERENCE else stopping
+        self._curve: list[EpochScore] = []
+        self._reason = ""
+        self._expected: float | None = None
+        self._spared_at: int | None = None
+        self.refused = None if number == REFERENCE else _refused(run(), self.known)
+
+    def keep_going(self, score: EpochScore) -> bool:
+        """Judge the trial after an epoch."""
+        self._curve.append(score)
+        if self._stopping is None:
+            return True
+        match judge(
+            self._stopping, self._run(), number=self._number, plan=self._plan, known=self.known, curve=self._curve
+        ):
+            case GoOn():
+                return True
+            case Spare(outlook=outlook):
+                self._spared_at = self._spared_at or outlook.epoch
+                return True
+            case Stop(reason=reason, outlook=outlook):
+                self._reason, self._expected = reason, outlook.expected
+                return False
+
+    def ended(self, outcome: TrialOutcome) -> Attempted:
+        """Return how it ended, with the reason for which it was stopped."""
+        if isinstance(outcome, Stopped) and self._reason:
+            outcome = replace(outcome, reason=self._reason, expected=self._expected)
+        return Attempted(outcome=outcome, known=self.known, spared_at=self._spared_at)
 
 
 def _foreseen(plan: TrialPlan, known: Known | None) -> Mapping[str, float]:
@@ -90,33 +115,3 @@ def _best_gain(run: RunRecord, known: Mapping[str, float]) -> float:
     corner = tuple(run.reference_point[objective.name] for objective in run.objectives)
     volume = hypervolume(now, corner, run.objectives)
     return hypervolume(then, corner, run.objectives) / volume - 1 if volume else 1.0
-
-
-@dataclass(slots=True, kw_only=True)
-class _Judging:
-    """A trial under way: its curve, and what was said of it."""
-
-    run: Callable[[], RunRecord]
-    number: int
-    plan: TrialPlan
-    known: Mapping[str, float]
-    stopping: Stopping | None
-    curve: list[EpochScore] = field(default_factory=list)
-    reason: str = ""
-    expected: float | None = None
-    spared_at: int | None = None
-
-    def keep_going(self, score: EpochScore) -> bool:
-        """Judge the trial after an epoch."""
-        self.curve.append(score)
-        if self.stopping is None:
-            return True
-        match judge(self.stopping, self.run(), number=self.number, plan=self.plan, known=self.known, curve=self.curve):
-            case GoOn():
-                return True
-            case Spare(outlook=outlook):
-                self.spared_at = self.spared_at or outlook.epoch
-                return True
-            case Stop(reason=reason, outlook=outlook):
-                self.reason, self.expected = reason, outlook.expected
-                return False

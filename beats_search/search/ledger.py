@@ -14,7 +14,7 @@ import optuna
 from optuna import Study, Trial
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
 
 from beats_search.records.errors import CommandError
 from beats_search.records.outcome import Failed, Finished, Latency, Stopped, TrialOutcome, outcome_from_plain
@@ -142,26 +142,14 @@ class Ledger:
     def begin(self, trial: Trial, plan: TrialPlan) -> None:
         """Note that a trial begins to run, so that its plan survives the process."""
         trial.set_user_attr("plan", to_plain(plan))
-        self.account.proposed(None)
+        self.account.proposed()
 
     def retry(self, lost: Lost) -> tuple[Trial, TrialPlan]:
-        """Begin a second attempt at a lost trial and return it with its plan.
-
-        It takes over what the sampler had noted on the first one, such as its generation, so that
-        the search goes on as if nothing had happened.
-        """
-        first = self._study.get_trials(deepcopy=False)[lost.number]
-        notes = {key: note for key, note in first.system_attrs.items() if not key.startswith("constraints")}
-        second = create_trial(
-            state=TrialState.RUNNING,
-            params=first.params,
-            distributions=first.distributions,
-            system_attrs=notes,
-            user_attrs={"plan": first.user_attrs["plan"], "retry_of": lost.number},
-        )
-        self._study.add_trial(second)
-        self.account.proposed(lost.number)
-        return self._reopened(self._study.get_trials(deepcopy=False)[-1]), plan_of(first)
+        """Begin another attempt at a lost trial and return it with its plan; it keeps its number."""
+        trial = self._reopened(self._study.get_trials(deepcopy=False)[lost.number])
+        trial.set_user_attr("lost", None)
+        self.account.lost.remove(lost)
+        return trial, plan_of(trial)
 
     def foresee(self, trial: Trial, attempted: Attempted) -> None:
         """Note what was known of a trial before it was trained, and whether it was spared."""
@@ -172,8 +160,6 @@ class Ledger:
 
     def tell(self, trial: Trial, outcome: TrialOutcome, *, began_s: float, seconds: float) -> TrialRecord:
         """Note how a trial ended and return it as a record. The outcome is written before the state."""
-        if trial.number != REFERENCE:
-            self._constrain(trial, outcome)
         trial.set_user_attr("began_s", began_s)
         trial.set_user_attr("seconds", seconds)
         trial.set_user_attr("outcome", tagged(outcome))
@@ -182,36 +168,58 @@ class Ledger:
         self._finish(trial, outcome)
         return record
 
+    def defer(self, trial: Trial, of: int) -> None:
+        """Note that a proposal has the plan of trial `of`, which is still under way; `repeat` answers it."""
+        trial.set_user_attr("duplicate_of", of)
+        self.account.proposed()
+        self.account.streak += 1
+
     def repeat(self, trial: Trial, known: TrialRecord) -> None:
         """Answer a proposal from a trial with the same plan."""
-        self._constrain(trial, known.outcome)
-        trial.set_user_attr("duplicate_of", known.number)
-        self.account.proposed(None)
+        if "duplicate_of" not in trial.user_attrs:
+            trial.set_user_attr("duplicate_of", known.number)
+            self.account.proposed()
+            self.account.streak += 1
         self.account.repeated(known.number)
         self._finish(trial, known.outcome)
 
-    def reclaim(self, loss: Loss) -> tuple[int, ...]:
-        """Close every trial that is left running and return the numbers of those whose plan was cut off.
+    def reclaim(self, loss: Loss, attempts: int = ATTEMPTS) -> tuple[int, ...]:
+        """Settle every trial that is left running and return the numbers of those whose plan was cut off.
 
-        What had an answer gets it; a plan that was cut off is kept to be tried again; a proposal
+        What had an answer gets it; a plan that was cut off stays open, to be tried again; a proposal
         that had not become a plan is void.
         """
         running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        cut_off = tuple(trial.number for trial in running if self._reclaim(self._reopened(trial), loss))
+        cut_off = tuple(trial.number for trial in running if self._reclaim(self._reopened(trial), loss, attempts))
         self.account = read_account(self._study.get_trials(deepcopy=False))
         return cut_off
 
-    def _reclaim(self, trial: Trial, loss: Loss) -> bool:
+    def lose(self, trial: Trial, loss: Loss, attempts: int, how: str) -> TrialRecord | None:
+        """Note that a trial's process ended before it did; return the failure that it is after so many attempts."""
+        deaths = trial.user_attrs.get("deaths", 0) + (loss != "interrupted")
+        trial.set_user_attr("deaths", deaths)
+        if deaths >= attempts and loss != "interrupted":
+            reason = f"the process ended {deaths} times while this plan ran" if deaths > 1 else "its process ended"
+            failed = Failed(stage="process", reason=reason, detail=how)
+            return self.tell(trial, failed, began_s=self.seconds, seconds=0.0)
+        if trial.number != REFERENCE:
+            trial.set_user_attr("lost", loss)
+            self.account.lost.append(Lost(number=trial.number, loss=loss))
+        return None
+
+    def _reclaim(self, trial: Trial, loss: Loss, attempts: int) -> bool:
         """Close one trial; tell whether a plan was cut off."""
         carried = trial.user_attrs
         if trial.number == REFERENCE:
             return self._reclaim_reference(trial)
         if "outcome" in carried:
             self._finish(trial, outcome_from_plain(carried["outcome"]))
-        elif "duplicate_of" in carried:
+        elif carried.get("duplicate_of") in self.account.records:
             self._finish(trial, self.account.records[carried["duplicate_of"]].outcome)
-        elif "plan" in carried and "lost" not in carried:
-            self._lose(trial, loss)
+        elif carried.get("lost"):
+            return False
+        elif "plan" in carried:
+            self.lose(trial, loss, attempts, loss)
             return True
         else:
             self._study.tell(trial, state=TrialState.FAIL)
@@ -224,18 +232,10 @@ class Ledger:
             self._finish(trial, outcome_from_plain(trial.user_attrs["outcome"]))
         return was_running
 
-    def _lose(self, trial: Trial, loss: Loss) -> None:
-        fingerprint = plan_of(trial).fingerprint()
-        if loss != "interrupted" and self.account.deaths(fingerprint) + 1 >= ATTEMPTS:
-            reason = f"the process ended {ATTEMPTS} times while this plan ran"
-            self.tell(trial, Failed(stage="process", reason=reason, detail=loss), began_s=self.seconds, seconds=0.0)
-        else:
-            trial.set_user_attr("lost", loss)
-            self._study.tell(trial, state=TrialState.FAIL)
-
-    def _constrain(self, trial: Trial, outcome: TrialOutcome) -> None:
-        if isinstance(outcome, Finished):
-            for constraint in self.facts.constraints:
+    def _constrain(self, trial: Trial, outcome: Finished) -> None:
+        """Note by how much limits are broken; a process that was killed may have noted some."""
+        for constraint in self.facts.constraints:
+            if str(constraint) not in trial.constraints:
                 trial.set_constraint(str(constraint), constraint.violation(outcome))
 
     def _finish(self, trial: Trial, outcome: TrialOutcome) -> None:
@@ -251,6 +251,7 @@ class Ledger:
             return
         match outcome:
             case Finished():
+                self._constrain(trial, outcome)
                 values = [outcome.value(objective.name) for objective in self.facts.objectives]
                 self._study.tell(trial, values, TrialState.COMPLETE)
             case Stopped():
@@ -259,6 +260,7 @@ class Ledger:
                 self._study.tell(trial, state=TrialState.FAIL)
 
     def _reopened(self, trial: FrozenTrial) -> Trial:
+        self._study.sampler = RandomSampler()  # a trial that is opened asks the sampler, whatever it knows already
         return Trial(self._study, trial._trial_id)  # noqa: SLF001 - Optuna tells it nowhere else
 
 

@@ -14,6 +14,9 @@ from beats_search.space import ranges
 from beats_search.space.knobs import Block, Choice, Items, Leaf, Node, PartNode, Range, SearchSpace
 
 _REFERENCE_COMPRESSION: Final = ("compression", Items(items=()))
+_MOST_BUILT: Final = 32
+"""So many networks are built for one knob, at most, to find out which is the largest."""
+
 _FULL_PRECISION: Final[Mapping[str, Scalar]] = {"precision": "fp32", "linear_bits": 32}
 """Settings of runtimes by which nothing is computed or stored in less than the model has."""
 
@@ -120,8 +123,9 @@ def reference_plan(space: SearchSpace, macs: Callable[[TrialPlan], int]) -> Tria
     """Return the plan of trial 0: what the space pins, the largest model, no compression, and full precision.
 
     A runtime computes in less only where `reference:` pins that. Knobs of the model take the values with
-    the most `macs` (coordinate ascent over options and both ends of ranges, called once per plan); other
-    knobs their first option or (logarithmic) midpoint.
+    the most `macs` (coordinate ascent over options and both ends of ranges, called once per plan; of
+    hundreds of options over some, the smallest and the largest number among them); other knobs their
+    first option or (logarithmic) midpoint.
     """
     plain = tuple(_REFERENCE_COMPRESSION if key == "compression" else (key, item) for key, item in space.plan.fields)
     uncompressed = replace(space, plan=replace(space.plan, fields=plain))
@@ -222,7 +226,17 @@ def _free_model_knobs(space: SearchSpace, chosen: Mapping[str, Scalar]) -> list[
     suggest = _Preferring(chosen)
     draw(space, suggest)
     asked = suggest.asked.items()
-    return [item for item in asked if item[0].partition(".")[0] == "model" and item[0] not in space.reference]
+    free = (item for item in asked if item[0].partition(".")[0] == "model" and item[0] not in space.reference)
+    return [(path, _some(labels)) for path, labels in free]
+
+
+def _some(labels: tuple[Scalar, ...]) -> tuple[Scalar, ...]:
+    """Return the labels, of too many of them the first and the last and some between, numbers in their order."""
+    if len(labels) <= _MOST_BUILT:
+        return labels
+    numbers = sorted(label for label in labels if isinstance(label, int | float))
+    ordered = numbers if len(numbers) == len(labels) else labels
+    return tuple(ordered[index * (len(ordered) - 1) // (_MOST_BUILT - 1)] for index in range(_MOST_BUILT))
 
 
 def _children(node: Node) -> tuple[Node, ...]:

@@ -1,5 +1,7 @@
 """Devices: the name that a plan gives in, a device of this machine out."""
 
+from collections.abc import Mapping
+
 import torch
 
 
@@ -17,3 +19,11 @@ def find_device(name: str) -> torch.device:
     if name not in present:
         raise ValueError(f"training.device needs to be auto or one that is here ({', '.join(present)}), got {name!r}")
     return torch.device(name)
+
+
+def cuda_devices(name: str, environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Return all GPUs, as CUDA_VISIBLE_DEVICES names them; none where the device of that name is no CUDA device."""
+    if find_device(name).type != "cuda":
+        return ()
+    named = environment.get("CUDA_VISIBLE_DEVICES")
+    return tuple(named.split(",")) if named else tuple(str(index) for index in range(torch.cuda.device_count()))

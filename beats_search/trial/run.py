@@ -48,10 +48,14 @@ _NARROW: Final = 1.2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """What latencies are paired with: a file's sessions, and its median once that is settled."""
+    """What latencies are paired with: a file's sessions, and its median once that is settled.
+
+    `file` is where it is, for others to open it.
+    """
 
     open: OpenSession
     median_ms: float | None = None
+    file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from unittest.mock import patch
 
 from beats_search.app.problem import STORE
 from beats_search.app.running import RunRequest, run
+from beats_search.app.working import inline
 from beats_search.measuring.machine import describe_machine
 from beats_search.records.outcome import Latency
 from beats_search.records.plan import TrialPlan
@@ -70,7 +71,7 @@ def compared(space: Path, timeout: str) -> list[Pair]:
     with tempfile.TemporaryDirectory() as folder, patch.object(probing, "foreseen", noted):
         os.environ[STORE] = f"{folder}/store"
         request = RunRequest(space=space, changes=(f"search.timeout={timeout}",), out=Path(folder) / "run")
-        record = run(request).record.as_searched()
+        record = run(request, hire=inline).record.as_searched()
     return [
         pair(trial.number, outcome.latency, probed[trial.plan.fingerprint()])
         for trial, outcome in record.finished()

@@ -22,6 +22,7 @@ from beats_search.app.first_look import first_look
 from beats_search.app.problem import STORE
 from beats_search.app.running import RunRequest, run
 from beats_search.app.spaces import read
+from beats_search.app.working import inline
 from beats_search.measuring.quiet import window_of_machine
 from beats_search.records.event import Ended, Event
 from beats_search.records.outcome import Finished, TrialOutcome
@@ -155,7 +156,7 @@ _Start = Callable[[Path, int, Path, Noting], None]
 def _with_settings(settings: Mapping[str, object]) -> _Start:
     def start(space: Path, seed: int, folder: Path, noting: Noting) -> None:
         keys = tuple(f"search.{name}={json.dumps(value)}" for name, value in settings.items())
-        run(RunRequest(space=space, changes=(f"seed={seed}", *keys), out=folder), noting.watch)
+        run(RunRequest(space=space, changes=(f"seed={seed}", *keys), out=folder), noting.watch, inline)
 
     return start
 

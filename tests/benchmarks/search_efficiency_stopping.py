@@ -24,6 +24,7 @@ from typing import Any, Final
 
 from beats_search.app.problem import STORE
 from beats_search.app.running import RunRequest, run
+from beats_search.app.working import inline
 from beats_search.measuring.machine import describe_machine
 from beats_search.records.outcome import Finished, Stopped
 from beats_search.records.run import TrialRecord
@@ -139,7 +140,7 @@ def _search(sampler: str, stop: str, seed: int, trials: int, out: Path) -> None:
             "reuse": "false",
         }
         changes = (f"seed={seed}", *(f"search.{name}={value}" for name, value in keys.items()))
-        record = run(RunRequest(space=_SPACE, changes=changes, out=Path(made) / "run"), noting.watch).record
+        record = run(RunRequest(space=_SPACE, changes=changes, out=Path(made) / "run"), noting.watch, inline).record
     ended = [trial for trial in record.trials if isinstance(trial.outcome, Finished | Stopped)]
     sitting = Sitting(
         search=Search(arm=sampler, seed=seed, budget_s=noting.tried[-1].at_s, tried=tuple(noting.tried)),

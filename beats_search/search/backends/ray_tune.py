@@ -1,0 +1,262 @@
+"""Ray Tune: a sitting of a search in, its trials run on a Ray cluster. The only file that knows Ray.
+
+Tune drives: its searcher asks the sitting for jobs and tells it how they ended. A trial is one step of a class
+`Trainable`, whose actor is kept for the next one. Trials are judged where they run, beside the run as a small
+actor holds it, which this process keeps up to date; that actor also takes in the models. What Ray notes of its
+own state goes to a folder that is deleted at the end: the study is the one source of truth.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias, final
+
+import ray
+from ray import tune
+from ray.tune.search import Searcher
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from beats_search.records.errors import CommandError, SearchEndedError
+from beats_search.records.outcome import outcome_from_plain
+from beats_search.records.plain import tagged
+from beats_search.records.run import RunRecord
+from beats_search.search.attempt import Attempt
+from beats_search.search.backends.local import Try
+from beats_search.search.backends.messages import BUG, DISK, read_job, write_job
+from beats_search.search.crew import Dead, Done, Job
+from beats_search.search.sitting import Ending, Sitting
+from beats_search.search.stopping import Stopping
+
+Keep: TypeAlias = Callable[[int, str, bytes], None]
+"""Takes in a file of a trial: its number, the file's name and what is in it."""
+
+OpenThere: TypeAlias = Callable[[Keep], Try]
+"""Called once in each process of the cluster that runs trials; it is pickled."""
+
+_QUIET: Final[Mapping[str, str]] = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+"""What keeps Tune from writing tables and progress of its own, and from answering Ctrl-C for us."""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RayTune:
+    """Runs the trials of a sitting on the cluster at `address`, or on this machine where that is empty.
+
+    Each trial takes `resources`, such as `{"CPU": 1, "GPU": 0.5}`; at most `workers` run at a time, as many as
+    fit where that is None. `keep` takes in their files here.
+    """
+
+    open_trials: OpenThere
+    keep: Keep
+    resources: Mapping[str, float]
+    workers: int | None = None
+    address: str = ""
+    stopping: Stopping | None = None
+
+    def __call__(self, sitting: Sitting) -> Ending:
+        """Run trials until the sitting has no more, and return why; CommandError where there is no such cluster."""
+        with _cluster(self.address), tempfile.TemporaryDirectory(prefix="beats-search-ray-") as aside:
+            desk = _desk(self.keep)
+            searcher = _Asking(sitting, desk)
+            trainable = tune.with_parameters(_Trials, open_trials=self.open_trials, desk=desk, stopping=self.stopping)
+            tuner = tune.Tuner(
+                tune.with_resources(trainable, dict(self.resources)),
+                tune_config=tune.TuneConfig(
+                    search_alg=searcher,
+                    num_samples=-1,
+                    reuse_actors=True,
+                    max_concurrent_trials=self.workers or _fitting(self.resources),
+                ),
+                run_config=tune.RunConfig(storage_path=aside, name="search", verbose=0, callbacks=[searcher.errors]),
+            )
+            tuner.fit()
+            return searcher.ending()
+
+
+@final
+class _Desk:
+    """What trials of a cluster share: the run as it stands, and a way for their files to the run's folder."""
+
+    def __init__(self, keep: Keep) -> None:
+        self._keep = keep
+        self._record: RunRecord | None = None
+
+    def note(self, record: RunRecord) -> None:
+        """Take in the run as it stands."""
+        self._record = record
+
+    def record(self) -> RunRecord | None:
+        """Return the run as it stood last."""
+        return self._record
+
+    def keep(self, number: int, name: str, data: bytes) -> None:
+        """Take in a file of a trial."""
+        self._keep(number, name, data)
+
+
+@final
+class _Asking(Searcher):
+    """Tune's view of a sitting. What the sitting raises ends the search, and is raised anew at its end."""
+
+    def __init__(self, sitting: Sitting, desk: Any) -> None:  # noqa: ANN401 - a handle of an actor
+        super().__init__()
+        self._sitting, self._desk = sitting, desk
+        self.errors = _Errors()
+        self._numbers: dict[str, int] = {}
+        self._ending: Ending | None = None
+        self._raised: Exception | None = None
+
+    def suggest(self, trial_id: str) -> Any:  # noqa: ANN401 - FINISHED is a text
+        """Return a job, None where an answer has to be awaited first, FINISHED when there is no more."""
+        if self._raised is not None:
+            return None if self._numbers else Searcher.FINISHED
+        try:
+            job = self._sitting.next_job()
+        except Exception as error:  # noqa: BLE001 - raised anew by `ending`
+            self._raised = error
+            return None
+        if isinstance(job, Job):
+            self._numbers[trial_id] = job.number
+            ray.get(self._desk.note.remote(self._sitting.run_record))
+            return {"job": write_job(job).decode()}
+        if isinstance(job, Ending) and not self._numbers:
+            self._ending = job
+            return Searcher.FINISHED
+        return None
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:  # noqa: FBT001, FBT002 - Ray's signature
+        """Take in how a job ended; whatever Ray calls an error is a process that died."""
+        number = self._numbers.pop(trial_id, None)
+        if number is None or self._raised is not None:
+            return
+        try:
+            how = self.errors.texts.pop(trial_id, "its process ended")
+            self._sitting.settle(_done(number, result) if result and not error else Dead(number=number, how=how))
+        except Exception as raised:  # noqa: BLE001 - raised anew by `ending`
+            self._raised = raised
+
+    def __getstate__(self) -> dict[str, object]:
+        """Return nothing: Tune notes what it would need to go on, and we go on from the study."""
+        return {}
+
+    def save(self, checkpoint_path: str) -> None:
+        """Keep nothing: the study is the one source of truth."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Restore nothing."""
+
+    def ending(self) -> Ending:
+        """Return why there are no more jobs; raise what ended the search otherwise."""
+        if self._raised is not None:
+            raise self._raised
+        if self._ending is None:
+            raise SearchEndedError("Ray ended the search before it was done; the same command goes on")
+        return self._ending
+
+
+@final
+class _Errors(tune.Callback):
+    """What Ray says of trials that ended in an error, by their ids."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, str] = {}
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: object) -> None:  # noqa: ANN401
+        """Note the error of a trial."""
+        del iteration, trials
+        self.texts[trial.trial_id] = str(trial.get_error())
+
+
+def _done(number: int, result: Mapping[str, Any]) -> Done:
+    if result.get("raised") == DISK:
+        raise SearchEndedError(result["text"])
+    if result.get("raised"):
+        raise RuntimeError(f"in a trial on the cluster:\n{result['text']}")
+    return Done(number=number, outcome=outcome_from_plain(json.loads(result["outcome"])), spared_at=result["spared_at"])
+
+
+@final
+class _Trials(tune.Trainable):
+    """A process that runs trials, one step each."""
+
+    def setup(  # type: ignore[override] # parameters that Tune passes on
+        self,
+        config: dict[str, str],
+        open_trials: OpenThere,
+        desk: Any,  # noqa: ANN401 - a handle of an actor
+        stopping: Stopping | None,
+    ) -> None:
+        """Get ready; called once for each process."""
+        self._desk, self._stopping = desk, stopping
+        self._try = open_trials(lambda number, name, data: ray.get(desk.keep.remote(number, name, data)))
+        self._job = read_job(config["job"].encode())
+
+    def reset_config(self, new_config: dict[str, str]) -> bool:
+        """Take on another job in the same process."""
+        self._job = read_job(new_config["job"].encode())
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Run the trial."""
+        job = self._job
+        attempt = Attempt(
+            lambda: ray.get(self._desk.record.remote()),
+            job.number,
+            job.plan,
+            known=lambda _: job.known,
+            stopping=self._stopping if job.known else None,
+        )
+        try:
+            attempted = attempt.ended(self._try(job, attempt.keep_going))
+        except SearchEndedError as error:
+            return {"done": True, "raised": DISK, "text": str(error)}
+        except Exception:  # noqa: BLE001 - whatever it is, it ends the search, and is told there
+            return {"done": True, "raised": BUG, "text": traceback.format_exc()}
+        return {"done": True, "outcome": json.dumps(tagged(attempted.outcome)), "spared_at": attempted.spared_at}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Keep nothing: what was trained is in the stage store."""
+
+
+def _desk(keep: Keep) -> Any:  # noqa: ANN401 - a handle of an actor
+    """Return the desk, on this node, where the run's folder is."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(num_cpus=0)(_Desk).options(scheduling_strategy=here).remote(keep)
+
+
+def _fitting(resources: Mapping[str, float]) -> int:
+    """Return how many trials fit into the cluster at a time."""
+    there = ray.cluster_resources()  # type: ignore[no-untyped-call] # has no types
+    return max(1, int(min(there.get(name, 0.0) / amount for name, amount in resources.items() if amount)))
+
+
+@contextlib.contextmanager
+def _cluster(address: str) -> Iterator[None]:
+    """Connect to a cluster, or start one on this machine, and leave it in the end."""
+    os.environ.update({name: value for name, value in _QUIET.items() if name not in os.environ})
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a trial that died is told as a trial that died
+    try:
+        ray.init(
+            address=address or "local",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}},
+        )
+    except ConnectionError as error:
+        raise CommandError(f"search.ray.address {address!r}: {error}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()

@@ -1,0 +1,81 @@
+"""Trials on Ray Tune: the plans of a search without it, through actors that die, with the models sent back."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pytest
+from search_toy import Trials, budget, new_ledger, outcome_of, plans_of, problem, sit
+from worker_toys import Toys
+
+from beats_search.app.working import keep_model
+from beats_search.records.errors import CommandError
+from beats_search.records.event import Event, Reclaimed
+from beats_search.records.outcome import TrialOutcome
+from beats_search.search.attempt import KeepGoing
+from beats_search.search.backends.local import Try
+from beats_search.search.backends.ray_tune import Keep, RayTune
+from beats_search.search.crew import Job
+from beats_search.search.folder import model_file
+from beats_search.search.reading import read_run
+from beats_search.search.study import search
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class There:
+    """Opens toys in a process of the cluster; each trial leaves a file that says its number."""
+
+    toys: Toys
+
+    def __call__(self, keep: Keep) -> Try:
+        """Return what tries plans there."""
+        try_plan = self.toys()
+
+        def try_and_send(job: Job, keep_going: KeepGoing) -> TrialOutcome:
+            outcome = try_plan(job, keep_going)
+            keep(job.number, "model.onnx", str(job.number).encode())
+            return outcome
+
+        return try_and_send
+
+
+def on_ray(folder: Path, toys: Toys, workers: int, address: str = "") -> RayTune:
+    """Return what runs toys on a cluster of this machine."""
+    kept = partial(keep_model, folder)
+    return RayTune(open_trials=There(toys=toys), keep=kept, resources={"CPU": 0.5}, workers=workers, address=address)
+
+
+def test_one_worker_tries_the_plans_that_this_process_would(tmp_path: Path) -> None:
+    """An actor that dies costs one attempt; plans, numbers and outcomes are those of a search without Ray."""
+    path, events = tmp_path / "study.db", list[Event]()
+    toys = Toys(folder=tmp_path, instead={2: "die once", 4: "score"})
+    with new_ledger(path) as ledger:
+        search(problem(Trials()), ledger, budget(6), events.append, drive=on_ray(tmp_path, toys, 1))
+    sit(tmp_path / "alone.db", budget(6))
+    found = read_run(path)
+    assert [trial.number for trial in found.trials] == list(range(6))
+    assert [trial.plan for trial in found.trials] == plans_of(tmp_path / "alone.db")
+    assert [trial.outcome for trial in found.trials] == [outcome_of(trial.plan) for trial in found.trials]
+    assert [toys.begun(number) for number in range(6)] == [1, 1, 2, 1, 1, 1]
+    assert [event.number for event in events if isinstance(event, Reclaimed)] == [2]
+    assert [model_file(tmp_path, number).read_text(encoding="ascii") for number in range(6)] == list("012345")
+
+
+def test_a_bug_ends_the_search_as_itself(tmp_path: Path) -> None:
+    """What is raised in an actor is raised by the search, and its plan comes again."""
+    path, toys = tmp_path / "study.db", Toys(folder=tmp_path, instead={2: "bug"})
+    with new_ledger(path) as ledger, pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        search(problem(Trials()), ledger, budget(6), drive=on_ray(tmp_path, toys, 2))
+    sit(path, budget(4))
+    assert [trial.number for trial in read_run(path).trials] == list(range(4))
+
+
+def test_a_cluster_that_is_not_there_is_told(tmp_path: Path) -> None:
+    """The message names the key and the address."""
+    with new_ledger(tmp_path / "study.db") as ledger, pytest.raises(CommandError, match=r"search\.ray\.address 'auto'"):
+        search(problem(Trials()), ledger, budget(6), drive=on_ray(tmp_path, Toys(folder=tmp_path), 1, address="auto"))

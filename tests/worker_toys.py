@@ -1,0 +1,63 @@
+"""What workers of a toy search do: plain functions of a trial's number, which a process of its own can import."""
+
+import os
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from search_toy import outcome_of
+
+from beats_search.records.errors import SearchEndedError
+from beats_search.records.outcome import EpochScore, Stopped, TrialOutcome
+from beats_search.search.attempt import KeepGoing
+from beats_search.search.backends.local import Try
+from beats_search.search.crew import Job
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Toys:
+    """Opens what answers by the plan alone, but does something else first at some numbers.
+
+    `folder` notes every job that was begun. What is done: `die` kills the process, `die once` only where the
+    job is begun for the first time, `hang` takes a minute, `bug` raises, `full` finds the disk full, `score`
+    asks after each of three epochs whether to go on, `slow` takes a fifth of a second.
+    """
+
+    folder: Path
+    instead: Mapping[int, str] = field(default_factory=dict)
+    always: str = ""
+    unborn: bool = False
+
+    def __call__(self) -> Try:
+        """Return what tries plans."""
+        if self.unborn:
+            os._exit(7)
+        return self._try
+
+    def _try(self, job: Job, keep_going: KeepGoing) -> TrialOutcome:
+        with (self.folder / f"{job.number}").open("a", encoding="ascii") as notes:
+            notes.write(f"{os.getpid()} {job.reference_ms}\n")
+        match self.instead.get(job.number, self.always):
+            case "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "die once" if self.begun(job.number) == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "hang":
+                time.sleep(60)
+            case "slow":
+                time.sleep(0.2)
+            case "bug":
+                raise ZeroDivisionError
+            case "full":
+                raise SearchEndedError("no space left on the disk")
+            case "score":
+                scores = (EpochScore(epoch=n, train_loss=1.0, accuracy=0.1 * n, seconds=1.0) for n in (1, 2, 3))
+                last = next((score.epoch for score in scores if not keep_going(score)), None)
+                return outcome_of(job.plan) if last is None else Stopped(epoch=last, reason="told to", curve=())
+        return outcome_of(job.plan)
+
+    def begun(self, number: int) -> int:
+        """Return how often a job was begun."""
+        return len((self.folder / f"{number}").read_text(encoding="ascii").splitlines())
