@@ -1,0 +1,23 @@
+"""A search under fire loses nothing: no trial, no number, no point of the front. `fire.py` is the long version."""
+
+from pathlib import Path
+
+import pytest
+from fire import Fire, burn, damages, finish, study_of
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("fire", [
+    Fire(kills=4, seed=1, workers=1, longest_s=3.0, trials=25),
+    Fire(kills=6, seed=2, workers=2, longest_s=4.0, trials=50),
+    Fire(kills=3, seed=3, workers=2, longest_s=16.0, trials=8, real=True),
+], ids=lambda fire: f"{'real' if fire.real else 'toy'}, {fire.workers} workers")  # fmt: skip
+def test_a_search_under_fire_loses_nothing(fire: Fire, tmp_path: Path) -> None:
+    """Killed at random moments, searches and workers, it ends with the trials and the front of an undisturbed one."""
+    burnt, calm = tmp_path / "burnt", tmp_path / "calm"
+    for folder in (burnt, calm):
+        folder.mkdir()
+    assert burn(burnt, fire)
+    finish(calm, fire)
+    assert damages(study_of(burnt), study_of(calm)) == []
