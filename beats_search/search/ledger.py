@@ -28,6 +28,7 @@ from beats_search.search.reading import MARK, SCHEMA, RunFacts, read_study, run_
 from beats_search.search.storage import (
     closing_storage,
     create_storage,
+    journalled,
     kept,
     open_storage,
     without_experimental_warnings,
@@ -72,6 +73,7 @@ class Ledger:
             stack.callback(Lock(path.with_suffix(".lock")).release)
             storage = stack.enter_context(closing_storage(open_storage(path)))
             ledger = cls(path, *read_study(path, storage))
+            stack.enter_context(journalled(storage))
             ledger._closing = stack.pop_all()
         return ledger
 
