@@ -14,7 +14,7 @@ from search_efficiency_arms import Search, Tried
 from search_efficiency_digits import compared
 from search_efficiency_latencies import structure
 from search_efficiency_plot import Line, plot
-from search_efficiency_real import Worth, course, summarize
+from search_efficiency_real import course, summarize
 from search_efficiency_stopping import Sitting
 
 PLAN = TrialPlan(
@@ -48,18 +48,17 @@ def test_the_whole_is_the_front_of_all_searches_together() -> None:
     """An arm that finds half of the front never reaches 95 %, and counts as its budget."""
     fast = searched("frontier", 10.0, tried(2.0, PLAN, 0.9), tried(4.0, WIDE, 1.0))
     slow = searched("tpe", 80.0, tried(3.0, WIDE, 1.0), tried(50.0, WIDE, 0.9))
-    ours, peer = summarize([fast, slow], RATIOS, Worth())
+    ours, peer = summarize([fast, slow], RATIOS, 0.1)
     assert ours["seconds"]["0.95"]["median"] == 4.0
     assert ours["final_share"] == [pytest.approx(1.0)]
     assert peer["seconds"]["0.95"] == {"median": 80.0, "low": 80.0, "high": 80.0, "reached": 0, "of": 1}
     assert peer["times_frontier"] == 20.0
 
 
-def test_what_breaks_the_limit_is_worth_nothing() -> None:
-    """Trials below the least accuracy do not count; what the others are worth depends on the corner alone."""
+def test_accuracy_counts_from_the_corner_on() -> None:
+    """What is worse than the corner is worth nothing."""
     search = searched("a", 9.0, tried(1.0, PLAN, 0.6), tried(2.0, WIDE, 0.8))
-    assert [share for _, share in course(search, RATIOS, worth=Worth(least=0.7))] == pytest.approx([0, 0.5 * 0.7])
-    assert course(search, RATIOS, worth=Worth(corner=0.7, least=0.7))[-1][1] == pytest.approx(0.5 * 0.1)
+    assert [share for _, share in course(search, RATIOS, least=0.7)] == pytest.approx([0.0, 0.5 * 0.1])
 
 
 def test_the_shipped_search_is_held_against_what_the_plain_one_ended_with() -> None:

@@ -57,7 +57,6 @@ compression:
   - {{name: quantization, bits: {{choice: [32, 8, 4, 2]}}}}
 runtime: {{name: onnxruntime, threads: 1, batch_size: 1}}
 objectives: {{accuracy: maximize, latency_ms: minimize}}
-constraints: {{accuracy: ">= 0.9"}}
 search: {{trials: 100000, timeout: 24h}}
 """
 

@@ -8,7 +8,7 @@ four times. Then every structure that any of them finished is timed once more, s
 sitting, and the hypervolume of the front of all searches together is the whole; a target that was
 not reached counts as the budget that was spent. Ours goes on for three times its budget. The
 hypervolume is the one that a run tells of itself: from guessing and 1.1 times the latency of trial 0
-on, over the trials that keep the limits. Beside it stands a stricter one, above the limit alone.
+on. Beside it stands a stricter one, in which accuracy counts from 0.9 on.
 """
 
 import argparse
@@ -18,7 +18,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -51,23 +50,8 @@ _FIRST_SEED: Final = 100
 GUESSING: Final = 0.1
 """The accuracy of guessing one of ten digits."""
 
-LEAST: Final = 0.9
-"""What the space of `real` asks for: less accuracy is worth nothing there."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Worth:
-    """What a hypervolume counts: trials with at least an accuracy, and of these what lies above the corner's."""
-
-    corner: float = GUESSING
-    least: float = 0.0
-
-
-AS_IN_RUNS: Final = Worth(least=LEAST)
-"""The hypervolume that a run tells: from guessing on, over the trials that keep its limits."""
-
-ABOVE_THE_LIMIT: Final = Worth(corner=LEAST, least=LEAST)
-"""A stricter one, in which the last percents of accuracy are most of it."""
+STRICT: Final = 0.9
+"""From here on accuracy counts in a stricter hypervolume, of which the last percents are most."""
 
 _MARGIN: Final = 1.1
 _OBJECTIVES: Final = (
@@ -84,31 +68,31 @@ def main(arguments: Sequence[str]) -> None:
     seeds = range(_FIRST_SEED, _FIRST_SEED + chosen.seeds)
     searches = [_kept(folder, arm, seed, chosen) for seed in seeds for arm in chosen.arms]
     ratios = _timed(searches, folder / "latencies.json", chosen.data)
-    found, strict = (summarize(searches, ratios, worth) for worth in (AS_IN_RUNS, ABOVE_THE_LIMIT))
-    write_aside(chosen.out, {**_head(chosen), "summaries": found, "summaries_above_limit": strict})
-    print(f"{lines(found)}\n\nabove an accuracy of {LEAST} alone\n{lines(strict)}")
+    found, strict = (summarize(searches, ratios, least) for least in (GUESSING, STRICT))
+    write_aside(chosen.out, {**_head(chosen), "summaries": found, "summaries_strict": strict})
+    print(f"{lines(found)}\n\naccuracy from {STRICT} on alone\n{lines(strict)}")
     drawn = [Line(name=item["arm"], points=tuple(map(tuple, item["median_course"]))) for item in found]
     labels = ("device-seconds", "share of the hypervolume of all searches together")
     chosen.out.with_suffix(".svg").write_text(plot(drawn, *labels), encoding="utf-8")
 
 
 def course(
-    search: Search, ratios: Mapping[str, float], whole: float = 1.0, worth: Worth = Worth()
+    search: Search, ratios: Mapping[str, float], whole: float = 1.0, least: float = GUESSING
 ) -> list[tuple[float, float]]:
-    """Return the seconds after each trial with the hypervolume until then, as a share of `whole`."""
+    """Return the seconds after each trial with the hypervolume until then, as a share of `whole`; accuracy counts from `least` on."""
     points: list[tuple[float, float]] = []
     found: list[tuple[float, float]] = []
     for tried in search.tried:
         points.extend(_points(tried, ratios))
-        found.append((tried.at_s, _volume(points, worth) / whole))
+        found.append((tried.at_s, _volume(points, least) / whole))
     return found
 
 
-def summarize(searches: Sequence[Search], ratios: Mapping[str, float], worth: Worth) -> list[dict[str, Any]]:
+def summarize(searches: Sequence[Search], ratios: Mapping[str, float], least: float) -> list[dict[str, Any]]:
     """Return for each arm its seconds to the targets over seeds, and what these are to those of `frontier`."""
-    whole = _volume([point for each in searches for tried in each.tried for point in _points(tried, ratios)], worth)
+    whole = _volume([point for each in searches for tried in each.tried for point in _points(tried, ratios)], least)
     arms = list(dict.fromkeys(each.arm for each in searches))
-    courses = {arm: [course(each, ratios, whole, worth) for each in searches if each.arm == arm] for arm in arms}
+    courses = {arm: [course(each, ratios, whole, least) for each in searches if each.arm == arm] for arm in arms}
     return [_summary(arm, [each for each in searches if each.arm == arm], courses) for arm in arms]
 
 
@@ -178,9 +162,8 @@ def _points(tried: Tried, ratios: Mapping[str, float]) -> Iterator[tuple[float, 
         yield tried.accuracy, ratios[structure(from_plain(TrialPlan, tried.plan))]
 
 
-def _volume(points: Sequence[tuple[float, float]], worth: Worth) -> float:
-    counted = [point for point in points if point[0] >= worth.least]
-    return hypervolume(counted, (worth.corner, _MARGIN), _OBJECTIVES)
+def _volume(points: Sequence[tuple[float, float]], least: float) -> float:
+    return hypervolume(points, (least, _MARGIN), _OBJECTIVES)
 
 
 def _kept(folder: Path, arm: str, seed: int, chosen: argparse.Namespace) -> Search:
