@@ -79,7 +79,7 @@ def main(arguments: Sequence[str]) -> None:
 def course(
     search: Search, ratios: Mapping[str, float], whole: float = 1.0, least: float = GUESSING
 ) -> list[tuple[float, float]]:
-    """Return the seconds after each trial with the hypervolume until then, as a share of `whole`; accuracy counts from `least` on."""
+    """Return the seconds after each trial with the hypervolume above an accuracy until then, as a share of `whole`."""
     points: list[tuple[float, float]] = []
     found: list[tuple[float, float]] = []
     for tried in search.tried:
