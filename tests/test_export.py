@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from beats_search import plugins
 from beats_search.compression.quantization import Quantization
 from beats_search.records.column import Column
+from beats_search.records.errors import ExportError
 from beats_search.records.part import Part
 from beats_search.runtimes import _onnx_export as exporter
 from beats_search.runtimes._onnx_export import export_onnx
@@ -233,3 +234,26 @@ def test_a_constant_that_may_be_a_weight_is_not_reused(exports: list[nn.Module],
         export_onnx(model, EXAMPLE, path)
         assert len(exports) == count
         assert np.allclose(logits(path, EXAMPLE), model(EXAMPLE).numpy())
+
+
+class Fickle(nn.Module):
+    """A network whose course depends on what it computes."""
+
+    def __init__(self) -> None:
+        """Have one layer."""
+        super().__init__()
+        self.linear = nn.Linear(64, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Turn dark images over."""
+        flat = images.flatten(1)
+        return self.linear(flat) if flat.sum() > 0 else self.linear(-flat)
+
+
+def test_a_network_without_a_graph_is_told_in_one_line(tmp_path: Path) -> None:
+    """The message has the exporter's own reason, not the report that it writes around it."""
+    with pytest.raises(
+        ExportError, match=r"^torch cannot export this network: \w+: Could not guard .*; a network has"
+    ) as told:
+        export_onnx(Fickle().eval(), torch.rand(1, 1, 8, 8), tmp_path / "model.onnx")
+    assert "\n" not in str(told.value)

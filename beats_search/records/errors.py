@@ -8,6 +8,7 @@ BeatsError
 ├── SearchEndedError      the search had to end early; what was finished is kept    exit code 130
 └── TrialError            raised inside a trial; becomes `Failed`, never an exit code
     ├── DivergedError     the loss stopped being a number
+    ├── ExportError       the model cannot be written as a file
     └── ParityError       the exported file does not compute what the model computes
 """
 
@@ -79,6 +80,10 @@ class TrialError(BeatsError):
 
 class DivergedError(TrialError):
     """Training diverged: the loss is not a finite number."""
+
+
+class ExportError(TrialError):
+    """The model cannot be written as a file."""
 
 
 class ParityError(TrialError):

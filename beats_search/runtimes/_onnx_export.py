@@ -26,6 +26,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
 )
 from torch import Tensor, nn
 
+from beats_search.records.errors import ExportError
 from beats_search.runtimes._operators import one_table
 from beats_search.runtimes._packing import pack
 from beats_search.runtimes._templates import Template, template_of
@@ -119,19 +120,31 @@ def _program(model: nn.Module, example: Tensor) -> torch.onnx.ONNXProgram:
     silenced = _quiet(logging.getLogger("torch"))
     with one_table(), warnings.catch_warnings(), redirect_stdout(said), redirect_stderr(said), silenced:
         warnings.simplefilter("ignore")  # the exporter warns of its own internals
-        program = torch.onnx.export(
-            model,
-            (pair,),
-            dynamo=True,
-            verbose=False,
-            optimize=False,
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            dynamic_shapes=({0: batch},),
-        )
+        try:
+            program = torch.onnx.export(
+                model,
+                (pair,),
+                dynamo=True,
+                verbose=False,
+                optimize=False,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes=({0: batch},),
+            )
+        except torch.onnx.OnnxExporterError as error:
+            raise ExportError(_why(error)) from error
     if program is None:
         raise RuntimeError("the exporter returned no program")
     return program
+
+
+def _why(error: BaseException) -> str:
+    """Return what lies at the root of a failed export, in one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    words = str(error).strip().partition("\n")[0]
+    advice = "a network has a graph where neither its course nor its shapes depend on the values that it computes"
+    return f"torch cannot export this network: {type(error).__name__}: {words}; {advice}"
 
 
 class _quiet:  # noqa: N801 - reads as a verb where it is used
