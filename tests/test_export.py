@@ -247,7 +247,8 @@ class Fickle(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Turn dark images over."""
         flat = images.flatten(1)
-        return self.linear(flat) if flat.sum() > 0 else self.linear(-flat)
+        logits: Tensor = self.linear(flat) if flat.sum() > 0 else self.linear(-flat)
+        return logits
 
 
 def test_a_network_without_a_graph_is_told_in_one_line(tmp_path: Path) -> None:
