@@ -120,6 +120,7 @@ def test_the_judge_is_asked_after_each_epoch(tmp_path: Path) -> None:
 
 
 SEARCH = """
+import signal
 import sys
 from pathlib import Path
 from search_toy import Trials, budget, new_ledger, problem
@@ -128,6 +129,7 @@ from beats_search.search.backends.local import Workers
 from beats_search.search.study import by, search
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it
     folder = Path(sys.argv[1])
     with new_ledger(folder / "study.db") as ledger:
         toys = Toys(folder=folder, instead={2: "hang"})
@@ -142,18 +144,18 @@ def test_workers_end_with_the_search(tmp_path: Path, number: int, group: bool, c
     """Whether Ctrl-C reaches all of them or the search is killed, no worker is left, and the same command goes on."""
     script = tmp_path / "search.py"
     script.write_text(SEARCH, encoding="utf-8")
-    running = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, str(script), str(tmp_path)],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-    )
-    _await((tmp_path / "2").exists)
-    worker = int((tmp_path / "2").read_text(encoding="ascii").split()[0])
-    (os.killpg if group else os.kill)(running.pid, number)
-    out, errors = running.communicate(timeout=20)
+    ) as running:
+        _await((tmp_path / "2").exists)
+        worker = int((tmp_path / "2").read_text(encoding="ascii").split()[0])
+        (os.killpg if group else os.kill)(running.pid, number)
+        out, errors = running.communicate(timeout=60)
     assert (running.returncode, out.strip(), errors) == (code, said, "")
     _await(lambda: not _is_alive(worker))
     sit(tmp_path / "study.db", budget(4))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from beats_search.records.errors import BeatsError, CommandError
+from beats_search.records.errors import BeatsError, CommandError, TrialError
 from beats_search.records.plan import TrialPlan
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ def first_look(space: "SearchSpace", window: "QuietWindow") -> "Iterator[tuple[T
             data = data_facts(reference.dataset)
             check_device(reference)
             engine = deploy_untrained(reference, Path(aside) / "reference", window)
+        except TrialError as error:
+            raise CommandError(f"{space.file}: the reference: {error}") from error
         except BeatsError as error:
             raise CommandError(f"{space.file}: {error}") from error
         except (Exception, SystemExit) as error:  # data and models may be the user's code, which may raise anything
