@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -194,6 +195,23 @@ def test_a_plan_that_kills_twice_has_failed(path: Path) -> None:
     ]
     assert len(failed) == 1
     assert len(read_run(path).trials) == 6
+
+
+def test_a_space_says_how_often_a_plan_may_end_the_process(path: Path) -> None:
+    """With retries to spare, a plan that was cut off by two bugs and two deaths is tried a fifth time."""
+    plan = replace(budget(4), retries=4)
+
+    def bug() -> None:
+        raise ZeroDivisionError
+
+    for ends, error in ((bug, ZeroDivisionError), (die, Death)) * 2:
+        with pytest.raises(error):
+            sit(path, plan, Trials({1 if path.exists() else 3: ends}))
+    sit(path, plan)
+    assert not any(
+        isinstance(trial.outcome, Failed) and trial.outcome.stage == "process" for trial in read_run(path).trials
+    )
+    assert [trial.number for trial in read_run(path).trials] == [0, 1, 2, 3]
 
 
 def test_an_error_that_is_no_failure_of_the_trial_passes_through(path: Path) -> None:

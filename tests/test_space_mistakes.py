@@ -30,6 +30,10 @@ PLAN_MISTAKES = {
         "training:\n  epochs: 2\n  accumulation:\n    windw: 1 # <-",
         "unknown key 'windw' in training.accumulation; did you mean 'window'? (window,",
     ),
+    "limit that a backend does not keep": (
+        "search: {backend: ray, trial_timeout: 10m} # <-",
+        "search.trial_timeout needs backend: local, got ray",
+    ),
     "key that is not built yet": ("search: {storage: a} # <-", "unknown key 'storage' in search; allowed: (trials, "),
     "setting": (
         "model: {name: mlp, wiidth: 3} # <-",

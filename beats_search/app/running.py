@@ -14,7 +14,7 @@ from beats_search.app.working import Hire, clustered, instruments, spawned, work
 from beats_search.records.errors import BeatsError, NothingFinishedError, SearchEndedError
 from beats_search.records.event import Confirming, Notify, Retiming
 from beats_search.records.run import Confirmation, RunRecord
-from beats_search.search.folder import check_folder, clear_folder, model_file
+from beats_search.search.folder import check_folder, clear_folder, model_file, tidy_folder
 
 if TYPE_CHECKING:
     from beats_search.measuring.quiet import QuietWindow
@@ -70,6 +70,7 @@ def run(request: RunRequest, watch: Watch = lambda _event, _record: None, hire: 
                 notify(carried)
             try:
                 ending = search(problem, ledger, space.search, notify, drive=drive)
+                tidy_folder(folder)  # what processes that were killed had written aside
                 if ending is not Ending.INTERRUPTED and not _settled(ledger, folder, space.search, tools, notify):
                     ending = Ending.INTERRUPTED
             except (NothingFinishedError, SearchEndedError) as error:

@@ -120,7 +120,7 @@ def workplace_of(space: "SearchSpace", folder: Path, reference: TrialPlan, paire
     return Workplace(
         folder=folder.resolve(),
         reference=reference,
-        paired=paired.file or folder,
+        paired=paired.file,
         reuse=space.search.reuse,
         store=store_of(space),
         energy="energy_mj" in counting,

@@ -42,7 +42,7 @@ class SearchPlan:
     `workers` processes try plans at the same time, as many as there is room for where it is `auto`: on this
     machine with `backend: local`, on a cluster with `ray`, where each trial takes `resources`.
     A trial whose process dies is tried again up to `retries` times; one that takes longer than
-    `trial_timeout` seconds has failed.
+    `trial_timeout` seconds has failed (`local` only).
     """
 
     trials: int = 40
@@ -67,6 +67,8 @@ class SearchPlan:
             raise ValueError(f"search.confirm needs to be at least 0, got {self.confirm}")
         if self.workers != "auto" and self.workers < 1:
             raise ValueError(f"search.workers needs to be at least 1 or auto, got {self.workers}")
+        if self.trial_timeout is not None and self.backend != "local":
+            raise ValueError(f"search.trial_timeout needs backend: local, got {self.backend}")
         if self.retries < 0:
             raise ValueError(f"search.retries needs to be at least 0, got {self.retries}")
         for name, seconds in (("timeout", self.timeout), ("trial_timeout", self.trial_timeout)):

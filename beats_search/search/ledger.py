@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
-from typing import Final, Self, final
+from typing import Self, final
 
 import optuna
 from optuna import Study, Trial
@@ -33,9 +33,6 @@ from beats_search.search.storage import (
     open_storage,
     without_experimental_warnings,
 )
-
-ATTEMPTS: Final = 2
-"""A plan during which the process ended this often counts as failed; else it would end every sitting to come."""
 
 
 @final
@@ -185,11 +182,12 @@ class Ledger:
         self.account.repeated(known.number)
         self._finish(trial, known.outcome)
 
-    def reclaim(self, loss: Loss, attempts: int = ATTEMPTS) -> tuple[int, ...]:
+    def reclaim(self, loss: Loss, attempts: int) -> tuple[int, ...]:
         """Settle every trial that is left running and return the numbers of those whose plan was cut off.
 
         What had an answer gets it; a plan that was cut off stays open, to be tried again; a proposal
-        that had not become a plan is void.
+        that had not become a plan is void. One during which the process ended in all `attempts` has failed;
+        else it would end every sitting to come.
         """
         running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         cut_off = tuple(trial.number for trial in running if self._reclaim(self._reopened(trial), loss, attempts))

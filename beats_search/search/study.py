@@ -31,17 +31,17 @@ def search(
     Raises NothingFinishedError when the reference does not finish, SearchEndedError when the disk
     cannot be written; any other exception of a trial passes through.
     """
-    began, before = clock(), ledger.seconds
+    began, before, attempts = clock(), ledger.seconds, 1 + budget.retries
     with kept(ledger.path):
         try:
             sitting = Sitting(problem, ledger, budget, notify, lambda: before + clock() - began)
             return (drive or by(Inline(problem.run_trial)))(sitting)
         except KeyboardInterrupt:
-            ledger.reclaim("interrupted")
+            ledger.reclaim("interrupted", attempts)
             return Ending.INTERRUPTED
         except Exception as error:
             if not is_disk_failure(error):
-                ledger.reclaim("crashed")
+                ledger.reclaim("crashed", attempts)
             raise
 
 

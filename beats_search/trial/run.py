@@ -55,7 +55,7 @@ class Reference:
 
     open: OpenSession
     median_ms: float | None = None
-    file: Path | None = None
+    file: Path = Path()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
