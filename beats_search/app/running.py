@@ -60,7 +60,8 @@ def run(request: RunRequest, watch: Watch = lambda _event, _record: None, hire: 
         if request.fresh:
             clear_folder(folder)
         ledger, carried = open_ledger(space, folder, reference, data)
-        with ledger:
+        with ledger, contextlib.ExitStack() as at_last:
+            at_last.callback(tidy_folder, folder)  # what processes that were killed had written aside
             tools = instruments(window, reuse=space.search.reuse, store=store_of(space), counters=counters(space))
             problem = problem_of(space, ledger, folder, paired, data, tools)
             hired = hire or (clustered if space.search.backend == "ray" else spawned)
@@ -70,7 +71,6 @@ def run(request: RunRequest, watch: Watch = lambda _event, _record: None, hire: 
                 notify(carried)
             try:
                 ending = search(problem, ledger, space.search, notify, drive=drive)
-                tidy_folder(folder)  # what processes that were killed had written aside
                 if ending is not Ending.INTERRUPTED and not _settled(ledger, folder, space.search, tools, notify):
                     ending = Ending.INTERRUPTED
             except (NothingFinishedError, SearchEndedError) as error:
