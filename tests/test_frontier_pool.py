@@ -133,28 +133,16 @@ def test_the_reference_has_values_for_the_parts_that_fit() -> None:
     assert "model.width" not in values_in(space(), replace(own, model=replace(own.model, settings=(("width", 9),))))
 
 
-def test_limits_move_the_corner_of_a_search() -> None:
-    """It is a little beyond each limit on an objective; wider limits change nothing, and none moves the reference."""
-
-    def corner(*limits: Constraint) -> Mapping[str, float]:
-        foresight = foreseeing(limits).foresight
-        assert foresight is not None
-        assert foresight.reference_point == REFERENCE_POINT
-        return foresight.corner
-
-    assert corner() == REFERENCE_POINT
-    tight = corner(
+def test_only_what_is_known_decides_a_limit_before_training() -> None:
+    """Every other limit is learned, one on an objective too."""
+    limits = (
         Constraint(name="accuracy", sign=">=", bound=0.9),
+        Constraint(name="energy_mj", sign="<=", bound=1.0),
         Constraint(name="latency_ms", sign="<=", bound=1.0),
-        Constraint(name="size_kb", sign="<=", bound=1.0),
     )
-    assert tight == pytest.approx({"accuracy": 0.899, "latency_ms": 1.01})
-    wide = (
-        Constraint(name="accuracy", sign=">=", bound=0.05),
-        Constraint(name="latency_ms", sign="<=", bound=9.0),
-        Constraint(name="latency_ms", sign=">=", bound=1.0),
-    )
-    assert corner(*wide) == REFERENCE_POINT
+    oracle = oracle_of(foreseeing(limits), ("accuracy", "latency_ms"))
+    assert oracle.decided(frozenset({"latency_ms"})) == {"latency_ms <= 1"}
+    assert oracle.decided(frozenset()) == frozenset()
 
 
 REFERENCE_POINT: Final[Mapping[str, float]] = {"accuracy": 0.1, "latency_ms": 4.4}
@@ -171,15 +159,6 @@ def foreseeing(constraints: tuple[Constraint, ...] = ()) -> Domain:
         decides=lambda path: path.startswith("model."),
     )
     return replace(domain(), foresight=foresight, usual=USUAL)
-
-
-def test_a_limit_that_the_corner_keeps_needs_no_model_of_its_own() -> None:
-    """One that cuts off what would be better, or is on no objective, is modelled unless it is known."""
-    limit = Constraint(name="accuracy", sign=">=", bound=0.9)
-    limits = (limit, Constraint(name="energy_mj", sign="<=", bound=1.0), replace(limit, sign="<=", bound=0.99))
-    oracle = oracle_of(foreseeing(limits), ("accuracy", "latency_ms"))
-    assert oracle.decided(frozenset()) == {"accuracy >= 0.9"}
-    assert oracle.decided(frozenset({"energy_mj"})) == {"accuracy >= 0.9", "energy_mj <= 1"}
 
 
 USUAL: Mapping[str, Scalar] = {

@@ -66,7 +66,7 @@ def test_a_right_space_is_valid(text: str) -> None:
         ("epochs: 2", "epochs: 2\n  device: {choice: [cpu]}"),
         ("model: mlp", "model: mlp\nruntime: {name: onnxruntime, batch_size: {choice: [1]}}"),
         ("model: mlp", "model: mlp\nsearch: {timeout: 10x}"),
-        ("model: mlp", "model: mlp\nsearch: {storage: here}"),
+        ("model: mlp", "model: mlp\nsearch: {storige: here}"),
         ("model: mlp", "model: mlp\nobjectives: {accuracy: maximize}"),
         ("model: mlp", "model: mlp\nobjectives: {accuracy: maximize, macs: maximize}"),
         ("model: mlp", "model: mlp\nconstraints: {size_kb: 500}"),

@@ -34,7 +34,26 @@ PLAN_MISTAKES = {
         "search: {backend: ray, trial_timeout: 10m} # <-",
         "search.trial_timeout needs backend: local, got ray",
     ),
-    "key that is not built yet": ("search: {storage: a} # <-", "unknown key 'storage' in search; allowed: (trials, "),
+    "unknown key of the search": (
+        "search: {storige: a} # <-",
+        "unknown key 'storige' in search; did you mean 'storage'?",
+    ),
+    "storage that is no database": (
+        "search: {storage: here} # <-",
+        "search.storage needs a database of postgresql, mysql or sqlite, such as postgresql://user@host/database, got",
+    ),
+    "storage without a name": (
+        "search: {storage: 'postgresql://me@host'} # <-",
+        "search.storage needs to name a database",
+    ),
+    "storage with a password": (
+        "search: {storage: 'postgresql://me:secret@host/db'} # <-",
+        "search.storage holds a password, and reports show it; put that into BEATS_SEARCH_STORAGE_PASSWORD",
+    ),
+    "storage on a cluster": (
+        "search: {backend: ray, storage: 'postgresql://me@host/db'} # <-",
+        "search.storage needs backend: local, got ray",
+    ),
     "setting": (
         "model: {name: mlp, wiidth: 3} # <-",
         "unknown setting 'wiidth' of model 'mlp'; did you mean 'width'? (",

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from beats_search.app.sharing import fetch, hand_over, open_joint
 from beats_search.records.errors import CommandError, NothingFinishedError, SearchEndedError
 from beats_search.records.event import Carried, Ended, Event, Notify
 from beats_search.records.plan import TrialPlan
@@ -28,9 +29,11 @@ _PAGE_EVERY_S: Final = 30.0
 
 
 def open_ledger(
-    space: "SearchSpace", folder: Path, reference: TrialPlan, data: "DataFacts"
+    space: "SearchSpace", folder: Path, reference: TrialPlan, data: "DataFacts", *, join: bool = False
 ) -> "tuple[Ledger, Carried | None]":
     """Open the run's ledger, or start one, and say what was carried over when the space was edited since.
+
+    A study in a shared storage is gone on with beside others where this process shall `join` them.
 
     Raises CommandError when the folder holds the run of another space, or one of which nothing fits any more.
     """
@@ -40,15 +43,19 @@ def open_ledger(
     facts, study = _facts(space, reference, data), study_file(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        carried = _carried(space, folder, facts) if study.is_file() else None
-        ledger = Ledger.open(study) if study.is_file() else Ledger.create(study, facts)
+        if space.search.storage:
+            ledger, carried = open_joint(space.search.storage, folder, facts, join=join), None
+        else:
+            carried = _carried(space, folder, facts) if study.is_file() else None
+            ledger = Ledger.open(study) if study.is_file() else Ledger.create(study, facts)
     except SearchEndedError as error:
         raise NothingFinishedError(str(error)) from error
     except PermissionError as error:
         raise CommandError(f"{folder} cannot be written: {error.strerror}; --out names another folder") from error
     with contextlib.ExitStack() as stack:
         stack.callback(ledger.close)
-        tidy_folder(folder)
+        if not space.search.storage:
+            tidy_folder(folder)
         replace_text(folder / "space.yaml", space.text)
         replace_text(folder / "environment.json", json.dumps(ledger.facts.environment, indent=2))
         stack.pop_all()
@@ -103,6 +110,7 @@ def saving(ledger: "Ledger", folder: Path, watch: Watch) -> Notify:
         nonlocal drawn
         record = ledger.run_record()
         if isinstance(event, Ended):
+            hand_over(ledger, record, event.record, folder)
             write_tables(record, folder)
             if time.monotonic() - drawn > _PAGE_EVERY_S:
                 write_results(record, folder)
@@ -118,6 +126,7 @@ def conclude(ledger: "Ledger", folder: Path, window: "QuietWindow") -> RunRecord
     from beats_search.report.page import write_results
     from beats_search.trial.run import test_accuracy
 
+    fetch(ledger, folder)
     record = ledger.run_record()
     known = dict(record.test_accuracy)
     for trial, _ in (*front_of_run(record), *record.finished()[:1]):

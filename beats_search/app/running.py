@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from beats_search.app.first_look import counters, first_look
 from beats_search.app.problem import problem_of, store_of
 from beats_search.app.recording import Watch, conclude, open_ledger, saving
+from beats_search.app.sharing import copy_to, fetch
 from beats_search.app.spaces import read
 from beats_search.app.working import Hire, clustered, instruments, spawned, workplace_of
-from beats_search.records.errors import BeatsError, NothingFinishedError, SearchEndedError
+from beats_search.records.errors import BeatsError, CommandError, NothingFinishedError, SearchEndedError
 from beats_search.records.event import Confirming, Notify, Retiming
 from beats_search.records.run import Confirmation, RunRecord
 from beats_search.search.folder import check_folder, clear_folder, model_file, tidy_folder
@@ -20,17 +21,22 @@ if TYPE_CHECKING:
     from beats_search.measuring.quiet import QuietWindow
     from beats_search.records.search_plan import SearchPlan
     from beats_search.search.ledger import Ledger
+    from beats_search.space.knobs import SearchSpace
     from beats_search.trial.run import Instruments
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
-    """What `run` is asked for; `changes` are `path=value` texts, `out` defaults to reports/<name>."""
+    """What `run` is asked for; `changes` are `path=value` texts, `out` defaults to reports/<name>.
+
+    `join` works on a study in a shared storage beside others.
+    """
 
     space: Path
     changes: tuple[str, ...] = ()
     out: Path | None = None
     fresh: bool = False
+    join: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,13 +61,17 @@ def run(request: RunRequest, watch: Watch = lambda _event, _record: None, hire: 
 
     space, window = read(request.space, request.changes), window_of_machine()
     folder = request.out or Path("reports") / space.name
+    _check_joining(request, space.search)
     check_folder(folder, fresh=request.fresh)
     with first_look(space, window) as (reference, paired, data):
         if request.fresh:
-            clear_folder(folder)
-        ledger, carried = open_ledger(space, folder, reference, data)
+            _clear(folder, space)
+        ledger, carried = open_ledger(space, folder, reference, data, join=request.join)
         with ledger, contextlib.ExitStack() as at_last:
-            at_last.callback(tidy_folder, folder)  # what processes that were killed had written aside
+            if space.search.storage:
+                at_last.callback(copy_to, folder, space.search.storage, space.name)
+            else:
+                at_last.callback(tidy_folder, folder)  # what processes that were killed had written aside
             tools = instruments(window, reuse=space.search.reuse, store=store_of(space), counters=counters(space))
             problem = problem_of(space, ledger, folder, paired, data, tools)
             hired = hire or (clustered if space.search.backend == "ray" else spawned)
@@ -83,9 +93,28 @@ def run(request: RunRequest, watch: Watch = lambda _event, _record: None, hire: 
     return RunResult(folder=folder, record=record, ending=ending.value, interrupted=ending is Ending.INTERRUPTED)
 
 
+def _check_joining(request: RunRequest, plan: "SearchPlan") -> None:
+    if request.join and not plan.storage:
+        raise CommandError(
+            "--join needs a storage that others use too: `search: {storage: postgresql://user@host/name}`"
+        )
+    if request.join and request.fresh:
+        raise CommandError("--fresh deletes the study that --join works on; give one of them")
+
+
+def _clear(folder: Path, space: "SearchSpace") -> None:
+    """Delete the run in a folder, and its study where that is in a shared storage."""
+    if space.search.storage:
+        from beats_search.search.shared import forget_shared
+
+        forget_shared(space.search.storage, space.name)
+    clear_folder(folder)
+
+
 def _settled(ledger: "Ledger", folder: Path, plan: "SearchPlan", tools: "Instruments", notify: Notify) -> bool:
     """Time the front once more and train it anew where that is asked for; tell whether that was not interrupted."""
     try:
+        fetch(ledger, folder)
         _time_once_more(ledger, folder, tools.window, notify)
         _confirm(ledger, plan.confirm, tools.window, notify)
     except KeyboardInterrupt:

@@ -52,6 +52,9 @@ def run(  # noqa: PLR0913, PLR0917 - the options of the main command
     seed: Annotated[int | None, typer.Option(help="The seed of the search and of its trials.")] = None,
     changes: Set = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run in the folder and start anew.")] = False,  # noqa: FBT002 - a flag
+    join: Annotated[  # noqa: FBT002 - a flag
+        bool, typer.Option("--join", help="Work beside others on the study in search.storage, a database.")
+    ] = False,
     debug: Debug = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Search a space, or go on with its search."""
@@ -67,7 +70,7 @@ def run(  # noqa: PLR0913, PLR0917 - the options of the main command
         "seed": seed,
     }
     given = tuple(f"{path}={value}" for path, value in options.items() if value is not None)
-    request = composition.RunRequest(space=space, changes=(*(changes or ()), *given), out=out, fresh=fresh)
+    request = composition.RunRequest(space=space, changes=(*(changes or ()), *given), out=out, fresh=fresh, join=join)
     with _answering(debug=debug):
         with display(composition.read(space, request.changes)) as notify:
             result = composition.run(request, notify)

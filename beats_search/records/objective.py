@@ -16,9 +16,6 @@ DIRECTIONS: Final[Mapping[str, Direction]] = {
     "energy_mj": "minimize",
 }
 
-_BEYOND: Final = 0.01
-"""How far beyond a limit a search still looks, as a share."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objective:
@@ -67,22 +64,6 @@ class Constraint:
 
     def _excess(self, value: float) -> float:
         return value - self.bound if self.sign == "<=" else self.bound - value
-
-    def corner(self, otherwise: float) -> float:
-        """Return the worst corner of a hypervolume in this quantity: a little beyond the limit, if that is tighter.
-
-        Little is a hundredth of a cost, and of what an accuracy leaves to be wished for.
-        """
-        if not self.cuts_the_worse:
-            return otherwise
-        if self.name == "accuracy":
-            return max(otherwise, self.bound - _BEYOND * (1 - self.bound))
-        return min(otherwise, (1 + _BEYOND) * self.bound)
-
-    @property
-    def cuts_the_worse(self) -> bool:
-        """Whether what breaks the limit is worse in this quantity than what keeps it."""
-        return self.sign == (">=" if self.name == "accuracy" else "<=")
 
     def __str__(self) -> str:
         """Return the limit as a user would write it."""

@@ -1,9 +1,13 @@
 """How to search: the budget and the sampler. Not part of a trial, so it may change between sittings."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
 
 from beats_search.records.part import Part, Shelf
+
+STORAGE_PASSWORD: Final = "BEATS_SEARCH_STORAGE_PASSWORD"  # noqa: S105 - the name of a variable
+"""The environment variable that holds the database's password, which has no place in a space."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +47,9 @@ class SearchPlan:
     machine with `backend: local`, on a cluster with `ray`, where each trial takes `resources`.
     A trial whose process dies is tried again up to `retries` times; one that takes longer than
     `trial_timeout` seconds has failed (`local` only).
+
+    `storage` is the address of a database in which several machines work on one study, `postgresql://user@host/name`;
+    a file in the run's folder where it is empty (`local` only).
     """
 
     trials: int = 40
@@ -57,6 +64,7 @@ class SearchPlan:
     resources: ResourcesPlan = ResourcesPlan()
     ray: RayPlan = RayPlan()
     retries: int = 1
+    storage: str = ""
     trial_timeout: float | None = field(default=None, metadata={"duration": True})
 
     def __post_init__(self) -> None:
@@ -69,8 +77,25 @@ class SearchPlan:
             raise ValueError(f"search.workers needs to be at least 1 or auto, got {self.workers}")
         if self.trial_timeout is not None and self.backend != "local":
             raise ValueError(f"search.trial_timeout needs backend: local, got {self.backend}")
+        if self.storage and self.backend != "local":
+            raise ValueError(f"search.storage needs backend: local, got {self.backend}: a cluster is one search")
+        if self.storage:
+            _check_address(self.storage)
         if self.retries < 0:
             raise ValueError(f"search.retries needs to be at least 0, got {self.retries}")
         for name, seconds in (("timeout", self.timeout), ("trial_timeout", self.trial_timeout)):
             if seconds is not None and not seconds > 0:
                 raise ValueError(f"search.{name} needs to be above 0 seconds, got {seconds}")
+
+
+def _check_address(text: str) -> None:
+    """Refuse what is no address of a database that can hold a study."""
+    example = "such as postgresql://user@host/database"
+    url = urlsplit(text)
+    kind = url.scheme.partition("+")[0]
+    if kind not in {"postgresql", "mysql", "sqlite"}:
+        raise ValueError(f"search.storage needs a database of postgresql, mysql or sqlite, {example}, got {text!r}")
+    if url.password is not None:
+        raise ValueError(f"search.storage holds a password, and reports show it; put that into {STORAGE_PASSWORD}")
+    if len(url.path) < (3 if kind == "sqlite" else 2):
+        raise ValueError(f"search.storage needs to name a database, {example}, got {text!r}")

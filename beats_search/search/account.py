@@ -5,7 +5,7 @@ and `seconds`; `lost` while it is cut off and waits to be tried again, and how m
 `duplicate_of` alone when its plan was known or under way. Trial 0 is the reference.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -67,15 +67,16 @@ class Account:
         return next(iter(self.lost), None)
 
 
-def read_account(trials: Sequence[FrozenTrial]) -> Account:
-    """Return what is known from the trials of a study, in the order of their numbers."""
+def read_account(trials: Sequence[FrozenTrial], records: Mapping[int, TrialRecord] | None = None) -> Account:
+    """Return what is known from the trials of a study, in the order of their numbers; `records` were read before."""
+    records = records or {}
     account = Account()
     for trial in trials:
         carried = trial.user_attrs
         if trial.number != REFERENCE and carried.keys() & {"plan", "duplicate_of"}:
             account.proposed()
         if "outcome" in carried:
-            account.ran(record_of(trial))
+            account.ran(records.get(trial.number) or record_of(trial))
         elif "duplicate_of" in carried:
             account.streak += 1
             if carried["duplicate_of"] in account.records:

@@ -52,7 +52,7 @@ def carry_over(path: Path, facts: RunFacts, fit: Fit) -> tuple[int, int]:
     lock, aside = Lock(path.with_suffix(".lock")), path.with_suffix(".new")
     try:
         with closing_storage(open_storage(path)) as old:
-            study, before, account = read_study(path, old)
+            study, before, account = read_study(str(path), old)
             trials, attributes = study.get_trials(deepcopy=False), study.user_attrs
         edit = _Edit(facts=facts, fit=fit, before=before)
         carried = [edit.carried(trial) for trial in trials]
@@ -64,7 +64,7 @@ def carry_over(path: Path, facts: RunFacts, fit: Fit) -> tuple[int, int]:
                 "--fresh starts anew, --out names another folder"
             )
         aside.unlink(missing_ok=True)
-        with kept(path), closing_storage(create_storage(aside)) as storage:
+        with kept(str(path)), closing_storage(create_storage(aside)) as storage:
             notes = (*_SITTINGS, *(() if edit.moved else _OF_THE_REFERENCE))
             _write(storage, facts, carried, {name: attributes[name] for name in notes if name in attributes})
         shutil.copyfile(path, path.with_name(PREVIOUS))

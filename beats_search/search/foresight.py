@@ -28,18 +28,6 @@ class Foresight:
     query_cost: float = 0.0
     decides: Callable[[str], bool] = lambda _: True
 
-    @property
-    def corner(self) -> Mapping[str, float]:
-        """The point from which a search has something to gain: a limit moves the reference point to a little beyond it.
-
-        What breaks a limit is worth nothing, so that a step towards it is not progress either.
-        """
-        corner = dict(self.reference_point)
-        for limit in self.constraints:
-            if limit.name in corner:
-                corner[limit.name] = limit.corner(corner[limit.name])
-        return corner
-
     def keeps_limits(self, known: Mapping[str, float]) -> bool:
         """Tell whether the limits on known quantities hold."""
         return all(limit.allows(known[limit.name]) for limit in self.constraints if limit.name in known)

@@ -1,10 +1,10 @@
-"""Ledger: proposals and outcomes in, an Optuna study on disk out.
+"""Ledger: proposals and outcomes in, an Optuna study on disk out, or in a database that several machines share.
 
-The file is the one source of truth: to go on, to show and to report a run need nothing else.
+The study is the one source of truth: to go on, to show and to report a run need nothing else.
 A write is several small transactions, in an order that leaves nothing half told after a kill.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
@@ -23,6 +23,8 @@ from beats_search.records.plan import TrialPlan
 from beats_search.records.run import REFERENCE, Confirmation, RunRecord, TrialRecord
 from beats_search.search.account import Account, Loss, Lost, plan_of, read_account, record_of
 from beats_search.search.attempt import Attempted
+from beats_search.search.handover import Handover
+from beats_search.search.leases import Leases, SoleLeases
 from beats_search.search.lock import Lock
 from beats_search.search.reading import MARK, SCHEMA, RunFacts, read_study, run_record
 from beats_search.search.storage import (
@@ -37,18 +39,26 @@ from beats_search.search.storage import (
 
 @final
 class Ledger:
-    """The study of one run, which this process alone may write. A context manager.
+    """The study of one run. A context manager, which closes at its end what it is given as `closing`.
 
-    `facts` never change; `account` is what is known so far.
+    `where` says in messages where the study is. `facts` never change; `account` is what is known so far, and
+    `elsewhere` the numbers of the trials that other processes have under way, by the fingerprints of their plans.
+    This process writes only trials that it holds: all of them, unless `leases` are shared; then `handover` brings
+    the files of trials to other machines.
     """
 
-    def __init__(self, path: Path, study: Study, facts: RunFacts, account: Account) -> None:
-        """Hold an open study; `create` and `open` make ledgers."""
-        self.path = path
+    def __init__(
+        self, where: str, study: Study, facts: RunFacts, account: Account, leases: Leases, closing: ExitStack
+    ) -> None:
+        """Hold an open study; `create`, `open` and `open_shared` make ledgers."""
+        self.where = where
         self.facts = facts
         self.account = account
+        self.elsewhere: Mapping[str, int] = {}
+        self.handover: Handover | None = None
         self._study = study
-        self._closing = ExitStack()
+        self._leases = leases
+        self._closing = closing
 
     @classmethod
     def create(cls, path: Path, facts: RunFacts) -> Self:
@@ -69,10 +79,9 @@ class Ledger:
         with ExitStack() as stack:
             stack.callback(Lock(path.with_suffix(".lock")).release)
             storage = stack.enter_context(closing_storage(open_storage(path)))
-            ledger = cls(path, *read_study(path, storage))
+            study = read_study(str(path), storage)
             stack.enter_context(journalled(storage))
-            ledger._closing = stack.pop_all()
-        return ledger
+            return cls(str(path), *study, SoleLeases(), stack.pop_all())
 
     def close(self) -> None:
         """Close the file and let others write it."""
@@ -108,7 +117,7 @@ class Ledger:
 
     def set_test_accuracy(self, shares: Mapping[int, float]) -> None:
         """Note the accuracy on the test split by trial number."""
-        with kept(self.path):
+        with kept(self.where):
             self._study.set_user_attr("test_accuracy", {str(number): share for number, share in shares.items()})
 
     def set_final_latencies(self, latencies: Mapping[int, Latency]) -> None:
@@ -117,18 +126,31 @@ class Ledger:
         That of the reference sets the scale on which all are read from now on; the search keeps its own.
         """
         plain = {str(number): to_plain(latency) for number, latency in latencies.items()}
-        with kept(self.path):
+        with kept(self.where):
             self._study.set_user_attr("final_latency", plain)
 
     def set_confirmed(self, found: Mapping[int, Confirmation]) -> None:
         """Note what plans reached with other seeds, by trial number, in place of all noted before."""
-        with kept(self.path):
+        with kept(self.where):
             self._study.set_user_attr("confirmed", {str(number): to_plain(told) for number, told in found.items()})
 
-    def ask_reference(self) -> Trial:
-        """Return trial 0 as one that runs. It stays open until it has finished, however often it is tried."""
+    def refresh(self) -> tuple[TrialRecord, ...]:
+        """Take in what other processes have noted since, and return the trials that have ended by them."""
+        if not self._leases.shared:
+            return ()
+        before = self.account
+        self._read(self._study.get_trials(deepcopy=False))
+        return tuple(record for number, record in self.account.records.items() if number not in before.records)
+
+    def ask_reference(self) -> Trial | None:
+        """Return trial 0 as one that runs; None while another process tries it.
+
+        It stays open until it has finished, however often it is tried.
+        """
         trials = self._study.get_trials(deepcopy=False)
         trial = self._reopened(trials[REFERENCE]) if trials else self._study.ask()
+        if not self._leases.adopt(_id(trial)):
+            return None
         trial.set_user_attr("plan", to_plain(self.facts.reference))
         trial.set_user_attr("running", True)  # noqa: FBT003 - Optuna's signature
         return trial
@@ -136,12 +158,24 @@ class Ledger:
     def ask(self, sampler: BaseSampler) -> Trial:
         """Return a new trial whose values `sampler` proposes."""
         self._study.sampler = sampler
-        return self._study.ask()
+        trial = self._study.ask()
+        self._leases.take(_id(trial), trial.number)
+        return trial
 
-    def begin(self, trial: Trial, plan: TrialPlan) -> None:
-        """Note that a trial begins to run, so that its plan survives the process."""
-        trial.set_user_attr("plan", to_plain(plan))
-        self.account.proposed()
+    def begin(self, trial: Trial, plan: TrialPlan) -> int | None:
+        """Note that a trial begins to run, so that its plan survives the process.
+
+        Returns the number of the trial that has the same plan where another process has begun it just before.
+        """
+        twin = self._leases.claim(_id(trial), plan.fingerprint())
+        if twin is None:
+            trial.set_user_attr("plan", to_plain(plan))
+            self.account.proposed()
+        return twin
+
+    def holds(self, trial: Trial) -> bool:
+        """Tell whether a trial is still this process's to end: others take over those of one that seemed dead."""
+        return self._leases.holds(_id(trial))
 
     def retry(self, lost: Lost) -> tuple[Trial, TrialPlan]:
         """Begin another attempt at a lost trial and return it with its plan; it keeps its number."""
@@ -187,12 +221,31 @@ class Ledger:
 
         What had an answer gets it; a plan that was cut off stays open, to be tried again; a proposal
         that had not become a plan is void. One during which the process ended in all `attempts` has failed;
-        else it would end every sitting to come.
+        else it would end every sitting to come. What other processes hold is left to them.
         """
-        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        running = self._running()
         cut_off = tuple(trial.number for trial in running if self._reclaim(self._reopened(trial), loss, attempts))
-        self.account = read_account(self._study.get_trials(deepcopy=False))
+        for trial in running:
+            if trial.number in cut_off:
+                self._leases.release(_id(trial))
+        self._read(self._study.get_trials(deepcopy=False))
         return cut_off
+
+    def take_over(self, attempts: int) -> tuple[int, ...]:
+        """Hold and settle the trials of processes that have vanished; return the numbers of those to be tried again."""
+        vanished = set(self._leases.vanished())
+        trials = [trial for trial in self._study.get_trials(deepcopy=False) if _id(trial) in vanished]
+        taken = [trial for trial in trials if trial.number != REFERENCE and self._leases.adopt(_id(trial))]
+        for trial in taken:
+            if trial.state.is_finished():
+                self._leases.end(_id(trial))
+            elif trial.user_attrs.get("lost"):
+                self.account.lost.append(Lost(number=trial.number, loss=trial.user_attrs["lost"]))
+            else:
+                self._reclaim(self._reopened(trial), "killed", attempts)
+        if taken:
+            self._read(self._study.get_trials(deepcopy=False))
+        return tuple(trial.number for trial in taken if any(trial.number == lost.number for lost in self.account.lost))
 
     def lose(self, trial: Trial, loss: Loss, attempts: int, how: str) -> TrialRecord | None:
         """Note that a trial's process ended before it did; return the failure that it is after so many attempts."""
@@ -206,6 +259,25 @@ class Ledger:
             trial.set_user_attr("lost", loss)
             self.account.lost.append(Lost(number=trial.number, loss=loss))
         return None
+
+    def _running(self) -> list[FrozenTrial]:
+        """Return the trials that run and that this process holds."""
+        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return [trial for trial in running if self._leases.holds(_id(trial))]
+
+    def _read(self, trials: Sequence[FrozenTrial]) -> None:
+        """Take in the trials as they stand."""
+        lost = {each.number for each in self.account.lost}
+        self.account = read_account(trials, self.account.records)
+        if self._leases.shared:
+            self.account.lost = [each for each in self.account.lost if each.number in lost]
+            self.elsewhere = {
+                plan_of(trial).fingerprint(): trial.number
+                for trial in trials
+                if trial.state is TrialState.RUNNING
+                and "plan" in trial.user_attrs
+                and trial.number not in {REFERENCE, *lost}
+            }
 
     def _reclaim(self, trial: Trial, loss: Loss, attempts: int) -> bool:
         """Close one trial; tell whether a plan was cut off."""
@@ -223,6 +295,7 @@ class Ledger:
             return True
         else:
             self._study.tell(trial, state=TrialState.FAIL)
+            self._leases.end(_id(trial), void=True)
         return False
 
     def _reclaim_reference(self, trial: Trial) -> bool:
@@ -246,8 +319,11 @@ class Ledger:
         """
         if trial.number == REFERENCE:
             trial.set_user_attr("running", False)  # noqa: FBT003 - Optuna's signature
-            if isinstance(outcome, Finished):
-                self._study.tell(trial, state=TrialState.FAIL)
+            if not isinstance(outcome, Finished):
+                self._leases.release(_id(trial))
+                return
+            self._study.tell(trial, state=TrialState.FAIL)
+            self._leases.end(_id(trial))
             return
         match outcome:
             case Finished():
@@ -258,10 +334,11 @@ class Ledger:
                 self._study.tell(trial, state=TrialState.PRUNED)
             case Failed():
                 self._study.tell(trial, state=TrialState.FAIL)
+        self._leases.end(_id(trial))
 
     def _reopened(self, trial: FrozenTrial) -> Trial:
         self._study.sampler = RandomSampler()  # a trial that is opened asks the sampler, whatever it knows already
-        return Trial(self._study, trial._trial_id)  # noqa: SLF001 - Optuna tells it nowhere else
+        return Trial(self._study, _id(trial))
 
 
 def write_facts(storage: RDBStorage, facts: RunFacts) -> Study:
@@ -276,10 +353,14 @@ def write_facts(storage: RDBStorage, facts: RunFacts) -> Study:
     return study
 
 
+def _id(trial: Trial | FrozenTrial) -> int:
+    return trial._trial_id  # noqa: SLF001 - Optuna tells it nowhere else
+
+
 def _write_new(path: Path, facts: RunFacts) -> None:
     """Write the study aside and move it into place whole."""
     aside = path.with_suffix(".new")
     aside.unlink(missing_ok=True)
-    with kept(path), closing_storage(create_storage(aside)) as storage:
+    with kept(str(path)), closing_storage(create_storage(aside)) as storage:
         write_facts(storage, facts)
     aside.rename(path)

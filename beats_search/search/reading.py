@@ -60,7 +60,7 @@ def read_run(path: Path) -> RunRecord:
     Raises CommandError when the file is no study of ours, or damaged.
     """
     with closing_storage(open_storage(path)) as storage:
-        return run_record(*read_study(path, storage))
+        return run_record(*read_study(str(path), storage))
 
 
 def is_study(path: Path) -> bool:
@@ -80,17 +80,20 @@ def read_facts(path: Path) -> RunFacts:
     Raises CommandError when the file is no study of ours, or damaged.
     """
     with closing_storage(open_storage(path)) as storage:
-        return read_study(path, storage)[1]
+        return read_study(str(path), storage)[1]
 
 
-def read_study(path: Path, storage: RDBStorage) -> tuple[Study, RunFacts, Account]:
-    """Return a study with its facts and what is known of its trials; CommandError when they do not fit."""
+def read_study(where: str, storage: RDBStorage, name: str | None = None) -> tuple[Study, RunFacts, Account]:
+    """Return a study, the only one unless it has a name, with its facts and what is known of its trials.
+
+    Raises CommandError, which says `where`, when they do not fit.
+    """
     try:
-        study = optuna.load_study(study_name=None, storage=storage, sampler=RandomSampler())
+        study = optuna.load_study(study_name=name, storage=storage, sampler=RandomSampler())
         attributes = study.user_attrs
         schema = attributes[MARK]
     except (KeyError, ValueError) as error:
-        raise CommandError(f"{path} is no study of beats-search; --out names another folder") from error
+        raise CommandError(f"{where} is no study of beats-search; --out names another folder") from error
     try:
         if schema == SCHEMA:
             known = {field.name: attributes[field.name] for field in fields(RunFacts) if field.name in attributes}
@@ -99,9 +102,9 @@ def read_study(path: Path, storage: RDBStorage) -> tuple[Study, RunFacts, Accoun
     except (KeyError, ValueError, TypeError) as error:
         what = f"{type(error).__name__}: {error}"
         raise CommandError(
-            f"{path} is a run of another version of beats-search, or damaged ({what}); {_ANEW}"
+            f"{where} is a run of another version of beats-search, or damaged ({what}); {_ANEW}"
         ) from error
-    raise CommandError(f"{path} is a run of another version of beats-search (schema {schema}, not {SCHEMA}); {_ANEW}")
+    raise CommandError(f"{where} is a run of another version of beats-search (schema {schema}, not {SCHEMA}); {_ANEW}")
 
 
 def run_record(study: Study, facts: RunFacts, account: Account) -> RunRecord:

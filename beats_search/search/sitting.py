@@ -101,8 +101,11 @@ class Sitting:
     def next_job(self) -> Job | Ending | None:
         """Return what to try next, why nothing more is tried, or None where an answer has to be awaited first."""
         ledger = self._ledger
-        if not isinstance(_outcome(ledger.account.records.get(REFERENCE)), Finished):
-            return None if self._under_way else self._begun(ledger.ask_reference(), ledger.facts.reference)
+        self._catch_up()
+        if not isinstance(reference := _outcome(ledger.account.records.get(REFERENCE)), Finished):
+            trial = None if self._under_way else ledger.ask_reference()
+            return None if trial is None else self._begun(trial, ledger.facts.reference)
+        self._refer(reference)
         while (ending := self._spent()) is None and not self._is_full():
             lost = ledger.account.to_retry()
             found = self._begun(*ledger.retry(lost)) if lost else self._proposed()
@@ -127,6 +130,13 @@ class Sitting:
             case Dead(how=how):
                 self._lose(under_way, how)
 
+    def _catch_up(self) -> None:
+        """Take in what other machines have done, and take up what those that vanished have left."""
+        for record in self._ledger.refresh():
+            self._answer(record)
+        for number in self._ledger.take_over(self._attempts):
+            self._notify(Reclaimed(number=number))
+
     @property
     def _attempts(self) -> int:
         return 1 + self._budget.retries
@@ -144,11 +154,13 @@ class Sitting:
 
     def _is_full(self) -> bool:
         """Tell whether the budget of trials is spent once those under way have ended."""
-        return len(self._ledger.account.records) + len(self._under_way) >= self._budget.trials
+        return len(self._ledger.account.records) + len(self._plans_under_way()) >= self._budget.trials
 
     def _plans_under_way(self) -> Mapping[str, int]:
         """Return the numbers of the trials under way by the fingerprints of their plans, the reference's apart."""
-        return {each.plan.fingerprint(): number for number, each in self._under_way.items() if number != REFERENCE}
+        own = {each.plan.fingerprint(): number for number, each in self._under_way.items() if number != REFERENCE}
+        ended = self._ledger.account.records
+        return {plan: number for plan, number in self._ledger.elsewhere.items() if number not in ended} | own
 
     def _proposed(self) -> Job | Ending | None:
         """Let a sampler propose a plan and begin it, None when it is known or under way already."""
@@ -161,12 +173,11 @@ class Sitting:
         twin = self._plans_under_way().get(plan.fingerprint())
         if known is not None:
             self._repeat(trial, known)
-        elif twin is not None:
+        elif (twin := twin if twin is not None else ledger.begin(trial, plan)) is not None:
             ledger.defer(trial, twin)
             self._waiting[twin].append(trial)
         else:
             self._repeats = 0
-            ledger.begin(trial, plan)
             return self._begun(trial, plan)
         self._repeats += 1
         return None
@@ -214,11 +225,15 @@ class Sitting:
 
     def _tell(self, under_way: _UnderWay, attempted: Attempted) -> None:
         trial, ledger = under_way.trial, self._ledger
+        if not ledger.holds(trial):
+            return
         ledger.foresee(trial, attempted)
         outcome, began_s = _sound(attempted.outcome, ledger.facts), under_way.began_s
         self._answer(ledger.tell(trial, outcome, began_s=began_s, seconds=self._elapsed() - began_s))
 
     def _lose(self, under_way: _UnderWay, how: str) -> None:
+        if not self._ledger.holds(under_way.trial):
+            return
         failed = self._ledger.lose(under_way.trial, "killed", self._attempts, how)
         if failed is None:
             self._notify(Reclaimed(number=under_way.trial.number))
@@ -236,7 +251,7 @@ class Sitting:
             raise NothingFinishedError(_without_reference(record.outcome))
 
     def _refer(self, outcome: TrialOutcome) -> None:
-        """Note the reference point that follows from the reference, unless that is known."""
+        """Note the reference point that follows from the reference, unless that is noted."""
         if isinstance(outcome, Finished) and not self._ledger.reference_point:
             self._ledger.set_reference_point(self._problem.reference_point(outcome))
 

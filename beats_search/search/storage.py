@@ -28,7 +28,7 @@ def open_storage(path: Path) -> RDBStorage:
     try:
         return _storage(path, "rw")
     except (RuntimeError, StorageInternalError, SQLAlchemyError) as error:
-        raise CommandError(f"{path} cannot be read: {_root(error)}; --fresh starts a new run") from error
+        raise CommandError(f"{path} cannot be read: {root(error)}; --fresh starts a new run") from error
 
 
 @contextmanager
@@ -58,15 +58,15 @@ def journalled(storage: RDBStorage) -> Iterator[None]:
 
 
 @contextmanager
-def kept(path: Path) -> Iterator[None]:
-    """Turn a disk that cannot be written into SearchEndedError; what had finished is in `path`."""
+def kept(where: str) -> Iterator[None]:
+    """Turn a study that cannot be written into SearchEndedError; what had finished is there, `where` says."""
     try:
         yield
     except Exception as error:
         if not is_disk_failure(error):
             raise
-        rest = "what had finished is kept, and the same command goes on once the disk can be written"
-        raise SearchEndedError(f"{path}: the search cannot be written: {_root(error)}; {rest}") from error
+        rest = "what had finished is kept, and the same command goes on once that is mended"
+        raise SearchEndedError(f"{where}: the search cannot be written: {root(error)}; {rest}") from error
 
 
 def is_disk_failure(error: Exception) -> bool:
@@ -127,7 +127,7 @@ def _address(path: Path, mode: str) -> str:
     return f"{path.resolve().as_uri()}?mode={mode}"
 
 
-def _root(error: BaseException) -> BaseException:
+def root(error: BaseException) -> BaseException:
     """Return what the database itself said: `database or disk is full`, without the statement."""
     while (cause := getattr(error, "orig", None) or error.__cause__) is not None:
         error = cause

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from beats_search.records.event import Notify
 from beats_search.records.search_plan import SearchPlan
@@ -10,6 +10,8 @@ from beats_search.search.crew import Crew, Inline, Job
 from beats_search.search.ledger import Ledger
 from beats_search.search.sitting import Ending, Problem, Sitting
 from beats_search.search.storage import is_disk_failure, kept
+
+_POLL_S: Final = 0.5
 
 Drive: TypeAlias = Callable[[Sitting], Ending]
 """Runs the trials of a sitting until it has no more, and returns why."""
@@ -32,10 +34,11 @@ def search(
     cannot be written; any other exception of a trial passes through.
     """
     began, before, attempts = clock(), ledger.seconds, 1 + budget.retries
-    with kept(ledger.path):
+    with kept(ledger.where):
         try:
             sitting = Sitting(problem, ledger, budget, notify, lambda: before + clock() - began)
-            return (drive or by(Inline(problem.run_trial)))(sitting)
+            ending = (drive or by(Inline(problem.run_trial)))(sitting)
+            ledger.reclaim("interrupted", attempts)
         except KeyboardInterrupt:
             ledger.reclaim("interrupted", attempts)
             return Ending.INTERRUPTED
@@ -43,6 +46,7 @@ def search(
             if not is_disk_failure(error):
                 ledger.reclaim("crashed", attempts)
             raise
+        return ending
 
 
 def by(crew: Crew) -> Drive:
@@ -67,3 +71,5 @@ def _search(sitting: Sitting, crew: Crew) -> Ending:
         elif under_way:
             sitting.settle(crew.wait(sitting.judge))
             under_way -= 1
+        else:  # only other machines have trials under way
+            time.sleep(_POLL_S)

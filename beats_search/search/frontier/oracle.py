@@ -163,16 +163,10 @@ class OfDomain:
         return np.array([foresight is None or foresight.decides(name) for name in names], dtype=bool)
 
     def decided(self, known: frozenset[str]) -> frozenset[str]:
-        """Return the limits on known quantities, and those that the corner keeps, as they are written."""
+        """Return the limits on known quantities, as they are written."""
         foresight = self.domain.foresight
-        if foresight is None:
-            return frozenset()
-        goals = {goal.name for goal in foresight.objectives}
-        return frozenset(
-            str(limit)
-            for limit in foresight.constraints
-            if limit.name in known or (limit.name in goals and limit.cuts_the_worse)
-        )
+        limits = foresight.constraints if foresight else ()
+        return frozenset(str(limit) for limit in limits if limit.name in known)
 
     def cost(self, params: Params) -> float:
         """Return what the foresight says; 1 without it, and for a plan that cannot be built: trying it tells why."""

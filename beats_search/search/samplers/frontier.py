@@ -142,7 +142,7 @@ class _Proposal(BaseSampler):
         names = (
             tuple(goal.name for goal in foresight.objectives) if foresight else tuple(study.metric_names or numbered)
         )
-        point = foresight.corner if foresight else study.user_attrs.get("reference_point", {})
+        point = foresight.reference_point if foresight else study.user_attrs.get("reference_point", {})
         corner = signs_of(study) * [point[name] for name in names] if point.keys() >= set(names) else None
         settings = self._settings if foresight is None else _affordable(self._settings, self._domain, foresight)
         proposing = _Proposing(settings, oracle_of(self._domain, names), corner, self._seed)
