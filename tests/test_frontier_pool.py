@@ -22,6 +22,7 @@ from beats_search.search.frontier.codes import Codes
 from beats_search.search.frontier.history import Ended, read_history
 from beats_search.search.frontier.oracle import oracle_of
 from beats_search.search.frontier.pool import apartness, kin
+from beats_search.search.samplers.frontier import Frontier, FrontierSampler
 from beats_search.search.storage import closing_storage, open_storage
 from beats_search.search.study import search
 from beats_search.space.fitting import values_in
@@ -211,3 +212,54 @@ def test_what_was_expected_of_a_stopped_trial_is_read_back(tmp_path: Path) -> No
     assert stopped.sum() == 2
     np.testing.assert_array_equal(history.expected[:, 0], np.where(stopped, 0.3, np.nan))
     assert np.isnan(history.expected[:, 1]).all()
+
+
+def asked_by(trials: int, settings: Frontier) -> list[tuple[list[Mapping[str, object]], list[Mapping[str, object]]]]:
+    """Return for each of so many proposals the plans tried before it, and those whose latency it asked for."""
+    asked: list[Mapping[str, object]] = []
+
+    def known(params: Mapping[str, object]) -> list[float | None]:
+        asked.append(dict(params))
+        left = (1.0 - float(str(params[f"compression.{layer}.ratio"])) for layer in (0, 1))
+        return [None, float(str(params["model.width"])) * sum(left)]
+
+    sampler = FrontierSampler(known, decides=lambda name: not name.startswith("training"), settings=settings)
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+    found = []
+    for _ in range(trials):
+        tried = [trial.params for trial in study.get_trials(deepcopy=False)]
+        asked.clear()
+        trial = study.ask({**KNOBS, "compression.1.ratio": FloatDistribution(0.0, 0.75)})
+        found.append((tried, list(asked)))
+        width, lr = trial.params["model.width"], trial.params["training.lr"]
+        study.tell(trial, [width / 40 - abs(np.log10(lr) + 1.5) / 3, known(trial.params)[1] or 0.0])
+    return found
+
+
+def trained_alike(one: Mapping[str, object], other: Mapping[str, object]) -> bool:
+    """Tell whether two plans train in the same way; rates are drawn from a continuum."""
+    return one["training.lr"] == other["training.lr"] and one["training.schedule"] == other["training.schedule"]
+
+
+def test_at_first_latencies_of_plans_that_share_a_training_are_asked() -> None:
+    """Every proposal of the start asks for relatives of what was tried, for these cost little to try."""
+    for tried, asked in asked_by(6, Frontier(startup=6, start_queries=20, queries=10))[2:]:
+        alike = [plan for plan in asked if any(trained_alike(plan, before) for before in tried)]
+        assert len(alike) >= 5
+
+
+def test_plans_of_the_same_training_with_another_compression_stay_in_sight() -> None:
+    """Later proposals ask for plans that differ from a tried one in several knobs of one part, and in no other."""
+    later = asked_by(14, Frontier(startup=2, start_queries=1, queries=10, explore_every=100))[6:]
+    apart = [
+        plan
+        for tried, asked in later
+        for plan in asked
+        if any(
+            trained_alike(plan, before)
+            and plan["model.width"] == before["model.width"]
+            and all(plan[name] != before[name] for name in ("compression.0.ratio", "compression.1.ratio"))
+            for before in tried
+        )
+    ]
+    assert apart
