@@ -13,7 +13,9 @@ import inspect
 import pkgutil
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import MISSING, dataclass, field, make_dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -39,6 +41,9 @@ EXTRAS: Final = frozenset({"openvino"})
 
 _ACTS: Final[Mapping[str, tuple[str, int]]] = {"datasets": ("load", 0), "models": ("build", 2)}
 """Shelves that take `module:name`: the method, and how many leading arguments the function gets."""
+
+
+_ANNOUNCE: Final[ContextVar[Callable[[str], None]]] = ContextVar("announce", default=lambda _: None)
 
 
 class UnknownPartError(LookupError):
@@ -91,6 +96,16 @@ def summary(shelf: str, name: str) -> str:
 def all_parts() -> tuple[PartLine, ...]:
     """Return every part of every shelf; of one whose library is not installed, how to install it."""
     return tuple(_line(shelf, name) for shelf in SHELVES for name in names(shelf))
+
+
+@contextmanager
+def announcing(tell: Callable[[str], None]) -> Iterator[None]:
+    """Let `tell` have the name and the file of each module from outside just before it is imported."""
+    token = _ANNOUNCE.set(tell)
+    try:
+        yield
+    finally:
+        _ANNOUNCE.reset(token)
 
 
 def search_first_in(folder: Path) -> None:
@@ -173,6 +188,8 @@ def _from_function(shelf: str, path: str) -> type[Any]:
 
 def _import_outside(module_name: str, path: str) -> ModuleType:
     try:
+        if module_name not in sys.modules and (spec := importlib.util.find_spec(module_name)):
+            _ANNOUNCE.get()(f"{module_name} ({spec.origin})")
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name != module_name.partition(".")[0]:

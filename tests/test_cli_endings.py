@@ -255,3 +255,24 @@ def test_a_library_that_is_missing_ends_with_3(tmp_path: Path) -> None:
     result = call("run", write(tmp_path, SPACE.replace("toys:net", "wants_more:net")), "--out", tmp_path / "out")
     assert result.exit_code == 3
     assert "a_library_that_nobody_has" in result.output
+
+
+def test_a_class_that_validation_lacks_is_told(tmp_path: Path) -> None:
+    """It is allowed, and both commands say so before anything else is done; `check` says what it imports first."""
+    space = write(tmp_path, SPACE.replace("toys:stripes", "toys:lacking"))
+    told = "notice: the validation data have no example of 3 of 10 classes ('7', '8', '9'): accuracy says nothing"
+    checked = call("check", space)
+    assert checked.exit_code == 0, checked.output
+    assert told in " ".join(checked.output.split())
+    ran = call("run", space, "--out", tmp_path / "out", "--trials", 1)
+    assert told in " ".join(ran.output.split())
+
+
+def test_check_says_what_it_imports_before_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module that a space names is told with its file, also where importing it ends the command."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "not_to_be_trusted.py").write_text("raise RuntimeError('too late')\n", encoding="utf-8")
+    checked = call("check", write(tmp_path, SPACE.replace("toys:net", "not_to_be_trusted:net")))
+    assert checked.exit_code == 2
+    said, after = " ".join(checked.output.split()).split("too late", 1)[0], checked.output
+    assert f"imports not_to_be_trusted ({tmp_path / 'not_to_be_trusted.py'})" in said, after

@@ -227,7 +227,7 @@ def asked_by(trials: int, settings: Frontier) -> list[tuple[list[Mapping[str, ob
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
     found = []
     for _ in range(trials):
-        tried = [trial.params for trial in study.get_trials(deepcopy=False)]
+        tried: list[Mapping[str, object]] = [trial.params for trial in study.get_trials(deepcopy=False)]
         asked.clear()
         trial = study.ask({**KNOBS, "compression.1.ratio": FloatDistribution(0.0, 0.75)})
         found.append((tried, list(asked)))

@@ -1,6 +1,7 @@
 """Toys: data sets and networks as a user would write them, good ones and bad ones."""
 
 import sys
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,14 @@ def in_order(each: int = 300) -> DataBundle:
     places = torch.tensor(first).repeat_interleave(each)
     validation = Split(inputs=data.validation.inputs[places], labels=data.validation.labels[places])
     return DataBundle(train=data.train, validation=validation, test=data.test, classes=data.classes)
+
+
+def lacking() -> DataBundle:
+    """Return stripes whose validation split has no example of the classes 7 to 9."""
+    data = stripes()
+    kept = data.validation.labels < 7
+    few = Split(inputs=data.validation.inputs[kept], labels=data.validation.labels[kept])
+    return replace(data, validation=few)
 
 
 def one_class() -> DataBundle:

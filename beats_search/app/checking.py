@@ -1,10 +1,11 @@
 """Checking: a space in, what can be known of it without training out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from beats_search import plugins
 from beats_search.app.first_look import first_line, first_look
 from beats_search.app.spaces import read
 from beats_search.records.errors import CommandError
@@ -29,11 +30,15 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckResult:
-    """What can be known of a space before anything is trained. `plans` is None for endlessly many."""
+    """What can be known of a space before anything is trained.
+
+    `plans` is None for endlessly many; `notices` say what is allowed and may surprise.
+    """
 
     space: "SearchSpace"
     plans: int | None
     knobs: tuple[tuple[str, str], ...]
+    notices: tuple[str, ...]
     reference: Candidate
     candidates: tuple[Candidate, ...]
 
@@ -44,16 +49,23 @@ class CheckResult:
         return sum(seconds) / len(seconds) if seconds else 0.0
 
 
-def check(path: Path, changes: Sequence[str] = (), *, samples: int = 6) -> CheckResult:
-    """Validate a space and probe the reference and some random plans of it; trains nothing."""
+def check(
+    path: Path, changes: Sequence[str] = (), announce: Callable[[str], None] = lambda _: None, *, samples: int = 6
+) -> CheckResult:
+    """Validate a space and probe the reference and some random plans of it; trains nothing.
+
+    `announce` is told each module that the space names, with its file, just before it is imported.
+    """
     from beats_search.measuring.quiet import window_of_machine
     from beats_search.search.domain import domain_of
     from beats_search.search.sample import sample_plans
     from beats_search.space.draw import knob_in_words
 
-    space, window = read(path, changes), window_of_machine()
+    window = window_of_machine()
+    with plugins.announcing(announce):
+        space = read(path, changes)
     domain = domain_of(space)
-    with first_look(space, window) as (reference, paired, _):
+    with first_look(space, window) as (reference, paired, data):
         probed = _candidate(reference, paired, window)
         if probed.probe is None:
             raise CommandError(f"{space.file}: the reference: {probed.problem}")
@@ -61,6 +73,7 @@ def check(path: Path, changes: Sequence[str] = (), *, samples: int = 6) -> Check
             space=space,
             plans=domain.count,
             knobs=tuple((knob.path, knob_in_words(knob)) for knob in domain.knobs),
+            notices=data.notices,
             reference=probed,
             candidates=tuple(_candidate(plan, paired, window) for plan in sample_plans(domain, samples, space.seed)),
         )

@@ -13,7 +13,7 @@ from beats_search.app.sharing import copy_to, fetch
 from beats_search.app.spaces import read
 from beats_search.app.working import Hire, clustered, instruments, spawned, workplace_of
 from beats_search.records.errors import BeatsError, CommandError, NothingFinishedError, SearchEndedError
-from beats_search.records.event import Confirming, Notify, Retiming
+from beats_search.records.event import Confirming, Noticed, Notify, Retiming
 from beats_search.records.run import Confirmation, RunRecord
 from beats_search.search.folder import check_folder, clear_folder, model_file, tidy_folder
 
@@ -77,6 +77,8 @@ def run(request: RunRequest, watch: Watch = lambda _event, _record: None, hire: 
             hired = hire or (clustered if space.search.backend == "ray" else spawned)
             drive = hired(problem, workplace_of(space, folder, reference, paired), space.search)
             notify = saving(ledger, folder, watch)
+            for text in data.notices:
+                notify(Noticed(text=text))
             if carried is not None:
                 notify(carried)
             try:

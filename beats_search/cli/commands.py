@@ -88,7 +88,7 @@ def check(space: Space, changes: Set = None, debug: Debug = False) -> None:  # n
     from beats_search.cli.tables import print_check
 
     with _answering(debug=debug):
-        print_check(composition.check(space, changes or ()))
+        print_check(composition.check(space, changes or (), lambda module: typer.echo(f"imports {module}")))
 
 
 @app.command()

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.text import Text
 
 from beats_search.cli.tables import Terminal, front_table
-from beats_search.records.event import Began, Carried, Confirming, Ended, Event, Reclaimed, Repeated, Retiming
+from beats_search.records.event import Began, Carried, Confirming, Ended, Event, Noticed, Reclaimed, Repeated, Retiming
 from beats_search.records.outcome import Failed, Finished, Stopped
 from beats_search.records.run import RunRecord, TrialRecord
 from beats_search.report.measures import duration, plural
@@ -36,7 +36,7 @@ def display(space: "SearchSpace") -> Iterator["Watch"]:
 
         def watch(event: Event, record: RunRecord) -> None:
             picture.note(event, record)
-            if isinstance(event, Ended | Reclaimed | Carried):
+            if isinstance(event, Ended | Reclaimed | Carried | Noticed):
                 live.console.print(_line(event), highlight=False, markup=False)
 
         yield watch
@@ -109,11 +109,11 @@ def _line(event: Event) -> str:
             return f"trial {number} repeats trial {known} and is answered from it"
         case Reclaimed(number=number):
             return f"trial {number} was cut off; its plan is tried again"
-        case Retiming() | Carried() | Confirming():
+        case Retiming() | Carried() | Confirming() | Noticed():
             return _around(event)
 
 
-def _around(event: Retiming | Carried | Confirming) -> str:
+def _around(event: Retiming | Carried | Confirming | Noticed) -> str:
     """Say what happens before the search goes on, or after it."""
     match event:
         case Retiming(count=count):
@@ -122,6 +122,8 @@ def _around(event: Retiming | Carried | Confirming) -> str:
             return f"the space was edited: {kept} of {plural(told, 'trial')} still fit it and are kept"
         case Confirming(number=number, index=index, count=count):
             return f"training trial {number} anew with another seed ({index} of {count})"
+        case Noticed(text=text):
+            return f"notice: {text}"
 
 
 def _ended(record: TrialRecord) -> str:

@@ -86,6 +86,8 @@ def print_check(result: "CheckResult") -> None:
     for path, values in result.knobs:
         knobs.add_row(f"  {escape(path)}", escape(values))
     console.print(knobs)
+    for notice in result.notices:
+        console.print(f"\nnotice: {escape(notice)}", highlight=False)
     console.print("\nuntrained, exported and measured:", highlight=False)
     console.print(_candidates(result))
     budget = result.space.search

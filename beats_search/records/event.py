@@ -62,6 +62,13 @@ class Confirming:
     count: int
 
 
-Event: TypeAlias = Began | Ended | Repeated | Reclaimed | Retiming | Carried | Confirming
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noticed:
+    """Something about the data that is allowed and may surprise, as a sentence."""
+
+    text: str
+
+
+Event: TypeAlias = Began | Ended | Repeated | Reclaimed | Retiming | Carried | Confirming | Noticed
 Notify: TypeAlias = Callable[[Event], None]
 """Called with each event, in the process that searches."""

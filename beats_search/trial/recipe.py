@@ -4,9 +4,11 @@ Every random draw of a step comes from a seed of its own, derived from the plan'
 """
 
 import hashlib
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +26,8 @@ from beats_search.tensors.seams import Bench, DataSource, Distillation, FineTune
 from beats_search.tensors.zeros import keeping_zeros
 from beats_search.training.batch_norm import with_batch_norm
 from beats_search.training.fit import fit
+
+_SHOWN: Final = 5
 
 _RECOVERY_LR = 0.3
 
@@ -148,13 +152,14 @@ def stage_seed(plan: TrialPlan, stage: str) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataFacts:
-    """What a report needs to know of a data set."""
+    """What a report needs to know of a data set; `notices` say what is allowed and may surprise."""
 
     classes: tuple[str, ...]
     input_shape: tuple[int, ...]
     majority_share: float
     digest: str
     columns: tuple[Column, ...] = ()
+    notices: tuple[str, ...] = ()
 
 
 def data_facts(part: Part) -> DataFacts:
@@ -167,7 +172,19 @@ def data_facts(part: Part) -> DataFacts:
         majority_share=share,
         digest=data_digest(data),
         columns=data.columns,
+        notices=tuple(_notices(data)),
     )
+
+
+def _notices(data: DataBundle) -> Iterator[str]:
+    """Yield a sentence for each split that lacks classes: nothing can be said of how well these are told apart."""
+    for name, split in (("training", data.train), ("validation", data.validation), ("test", data.test)):
+        counts = split.labels.bincount(minlength=len(data.classes)).tolist()
+        lacking = [repr(label) for label, count in zip(data.classes, counts, strict=True) if not count]
+        if lacking:
+            some = ", ".join(lacking[:_SHOWN]) + (", …" if len(lacking) > _SHOWN else "")
+            rest = "they cannot be learned" if name == "training" else "accuracy says nothing about them"
+            yield f"the {name} data have no example of {len(lacking)} of {len(counts)} classes ({some}): {rest}"
 
 
 def data_digest(data: DataBundle) -> str:
