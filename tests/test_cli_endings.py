@@ -260,7 +260,7 @@ def test_a_library_that_is_missing_ends_with_3(tmp_path: Path) -> None:
 def test_a_class_that_validation_lacks_is_told(tmp_path: Path) -> None:
     """It is allowed, and both commands say so before anything else is done; `check` says what it imports first."""
     space = write(tmp_path, SPACE.replace("toys:stripes", "toys:lacking"))
-    told = "notice: the validation data have no example of 3 of 10 classes ('7', '8', '9'): accuracy says nothing"
+    told = "notice: the validation data have no example of 3 of 10 classes ('line 7', 'line 8', 'line 9'): "
     checked = call("check", space)
     assert checked.exit_code == 0, checked.output
     assert told in " ".join(checked.output.split())
