@@ -157,7 +157,7 @@ class _Worker:
         self.deadline = float("inf")
         self._ours, theirs = context.Pipe()
         self._process: SpawnProcess = context.Process(target=_work, args=(theirs, open_trials, dict(environment)))
-        with _without_interrupts():
+        with _without_interrupts(), _without_leaks_told():
             self._process.start()
         theirs.close()
 
@@ -221,6 +221,18 @@ def _without_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def _without_leaks_told() -> Iterator[None]:
+    """Let the process that tidies up after others, which begins with the first of them, do so in silence."""
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [before, "ignore:resource_tracker"]))
+    try:
+        yield
+    finally:
+        os.environ.pop("PYTHONWARNINGS")
+        os.environ.update({} if before is None else {"PYTHONWARNINGS": before})
 
 
 def _work(ours: Connection, open_trials: Open, environment: Mapping[str, str]) -> None:
