@@ -1,16 +1,17 @@
 """Trials on Ray Tune: the plans of a search without it, through actors that die, with the models sent back."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import pytest
+from ray.cluster_utils import Cluster
 from search_toy import Trials, budget, new_ledger, outcome_of, plans_of, problem, sit
 from worker_toys import Toys
 
 from beats_search.app.working import keep_model
 from beats_search.records.errors import CommandError
-from beats_search.records.event import Event, Reclaimed
+from beats_search.records.event import Began, Event, Reclaimed
 from beats_search.records.outcome import TrialOutcome
 from beats_search.search.attempt import KeepGoing
 from beats_search.search.backends.local import Try
@@ -79,3 +80,27 @@ def test_a_cluster_that_is_not_there_is_told(tmp_path: Path) -> None:
     """The message names the key and the address."""
     with new_ledger(tmp_path / "study.db") as ledger, pytest.raises(CommandError, match=r"search\.ray\.address 'auto'"):
         search(problem(Trials()), ledger, budget(6), drive=on_ray(tmp_path, Toys(folder=tmp_path), 1, address="auto"))
+
+
+def test_a_node_that_dies_loses_no_trial(tmp_path: Path) -> None:
+    """Of two nodes one is killed on the way: what it was at comes again under its number, and the search ends."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    other = cluster.add_node(num_cpus=1)
+    path, begun = tmp_path / "study.db", list[Event]()
+
+    def kill(event: Event) -> None:
+        begun.append(event)
+        if isinstance(event, Began) and event.number == 8:
+            cluster.remove_node(other, allow_graceful=False)
+
+    try:
+        toys = Toys(folder=tmp_path, always="slow")
+        with new_ledger(path) as ledger:
+            plan = replace(budget(16, "sobol"), retries=3)
+            search(problem(Trials()), ledger, plan, kill, drive=on_ray(tmp_path, toys, 4, address=cluster.address))
+    finally:
+        cluster.shutdown()  # type: ignore[no-untyped-call] # has no types
+    found = read_run(path)
+    assert len({trial.plan.fingerprint() for trial in found.trials}) == len(found.trials) == 16
+    assert [trial.outcome for trial in found.trials] == [outcome_of(trial.plan) for trial in found.trials]
+    assert sum(isinstance(event, Reclaimed) for event in begun) <= 4
