@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from beats_search.trial.run import Instruments, Reference
 
 STORE: Final = "BEATS_SEARCH_STORE"
-"""The environment variable that names the folder in which trained stages are kept for all runs."""
+"""The environment variable that names where trained stages are kept for all runs: a folder, or an fsspec address."""
 
 
 def problem_of(
@@ -58,13 +58,31 @@ def store_of(space: "SearchSpace") -> Path | None:
     if not space.search.reuse:
         return None
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = Path(os.environ.get(STORE) or cache / "beats-search" / "stages")
+    folder = Path((not depot_address() and os.environ.get(STORE)) or cache / "beats-search" / "stages")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         way = f"set {STORE} to a folder that can be written, or `search: {{reuse: false}}` to keep nothing"
         raise CommandError(f"trained stages cannot be kept in {folder}: {error.strerror}; {way}") from error
     return folder
+
+
+def depot_address() -> str:
+    """Return the address at which machines share trained stages, empty where they are kept in a folder alone.
+
+    Raises CommandError when there can be nothing at that address.
+    """
+    from beats_search.trial.depot import Depot, is_address
+
+    address = os.environ.get(STORE, "")
+    if not is_address(address):
+        return ""
+    try:
+        Depot(address).check()
+    except Exception as error:  # whatever library connects to it may raise anything
+        what = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise CommandError(f"trained stages cannot be kept at {STORE}={address}: {what}") from error
+    return address
 
 
 def _on_scale_of(ledger: "Ledger", paired: "Reference") -> Callable[[], "Reference"]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from beats_search.app.first_look import counters, first_look
-from beats_search.app.problem import problem_of, store_of
+from beats_search.app.problem import depot_address, problem_of, store_of
 from beats_search.app.recording import Watch, conclude, open_ledger, saving
 from beats_search.app.sharing import copy_to, fetch
 from beats_search.app.spaces import read
@@ -72,7 +72,13 @@ def run(request: RunRequest, watch: Watch = lambda _event, _record: None, hire: 
                 at_last.callback(copy_to, folder, space.search.storage, space.name)
             else:
                 at_last.callback(tidy_folder, folder)  # what processes that were killed had written aside
-            tools = instruments(window, reuse=space.search.reuse, store=store_of(space), counters=counters(space))
+            tools = instruments(
+                window,
+                reuse=space.search.reuse,
+                store=store_of(space),
+                counters=counters(space),
+                depot=depot_address(),
+            )
             problem = problem_of(space, ledger, folder, paired, data, tools)
             hired = hire or (clustered if space.search.backend == "ray" else spawned)
             drive = hired(problem, workplace_of(space, folder, reference, paired), space.search)

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from beats_search.app.problem import store_of
+from beats_search.app.problem import depot_address, store_of
 from beats_search.records.outcome import Finished, TrialOutcome
 from beats_search.records.plan import TrialPlan
 from beats_search.search.crew import Inline, Job
@@ -43,7 +43,7 @@ class Workplace:
     """All that another process needs to try plans of a space: plain data, which can be sent.
 
     `reference` is the plan that latencies are paired with, `paired` its untrained file. Trainings are kept
-    in `store`, if anywhere; with `energy` the machine's counters are read.
+    in `store`, if anywhere, and at the address `depot`; with `energy` the machine's counters are read.
     """
 
     folder: Path
@@ -52,6 +52,7 @@ class Workplace:
     reuse: bool
     store: Path | None
     energy: bool
+    depot: str = ""
 
     def __call__(self) -> "Try":
         """Return what tries plans in this process."""
@@ -61,7 +62,11 @@ class Workplace:
         from beats_search.trial.run import Reference, run_trial
 
         tools = instruments(
-            window_of_machine(), reuse=self.reuse, store=self.store, counters=find_counters() if self.energy else None
+            window_of_machine(),
+            reuse=self.reuse,
+            store=self.store,
+            counters=find_counters() if self.energy else None,
+            depot=self.depot,
         )
         paired = Reference(open=runtime_of(self.reference).load(self.paired).open)
 
@@ -124,6 +129,7 @@ def workplace_of(space: "SearchSpace", folder: Path, reference: TrialPlan, paire
         reuse=space.search.reuse,
         store=store_of(space),
         energy="energy_mj" in counting,
+        depot=depot_address(),
     )
 
 
@@ -189,13 +195,14 @@ def _free_bytes() -> int | None:
 
 
 def instruments(
-    window: "QuietWindow", *, reuse: bool, store: Path | None, counters: "EnergyCounters | None"
+    window: "QuietWindow", *, reuse: bool, store: Path | None, counters: "EnergyCounters | None", depot: str = ""
 ) -> "Instruments":
     """Return what trials work with; where a space asks that nothing be reused, each is computed and timed."""
     from beats_search.tensors.structure import Known
+    from beats_search.trial.depot import Depot
     from beats_search.trial.run import Instruments, Timed
     from beats_search.trial.store import Store
 
     timed: Known[Timed] | None = Known(_MOST_TIMED) if reuse else None
-    kept = None if store is None else Store(store, STORE_BYTES)
+    kept = None if store is None else Store(store, STORE_BYTES, Depot(depot) if depot else None)
     return Instruments(window=window, counters=counters, store=kept, timed=timed)

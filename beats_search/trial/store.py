@@ -21,6 +21,8 @@ from typing import Any, Final, final
 
 import torch
 
+from beats_search.trial.depot import Depot
+
 if sys.platform == "win32":
 
     def _take(descriptor: int, *, wait: bool) -> None:
@@ -47,11 +49,13 @@ class Store:
     """Entries in a folder, of at most `limit_bytes` together: those that were not used for longest go first.
 
     Any number of processes may use one folder at once. What goes wrong with a file never reaches the
-    caller: an entry that cannot be read is none, and one that cannot be written is not kept.
+    caller: an entry that cannot be read is none, and one that cannot be written is not kept. With a
+    `depot`, entries are brought there too, and those of other machines come from there.
     """
 
     folder: Path
     limit_bytes: int
+    depot: Depot | None = None
 
     def __post_init__(self) -> None:
         """Make the folder; ValueError for a limit that allows nothing."""
@@ -61,7 +65,8 @@ class Store:
 
     def has(self, key: str) -> bool:
         """Tell whether there is an entry, without reading it."""
-        return os.path.exists(self._path(key))  # noqa: PTH110 - asked a hundred times per plan
+        here = os.path.exists(self._path(key))  # noqa: PTH110 - asked a hundred times per plan
+        return here or (self.depot is not None and self.depot.has(key))
 
     def get(self, key: str) -> Mapping[str, Any] | None:
         """Return what was put, its tensors on the CPU; None where there is nothing, or no longer what was written."""
@@ -69,7 +74,7 @@ class Store:
         try:
             content = path.read_bytes()
         except OSError:
-            return None
+            return self._brought(key)
         with suppress(OSError):
             os.utime(path)
         found = _unpacked(content)
@@ -81,14 +86,9 @@ class Store:
     def put(self, key: str, entry: Mapping[str, Any]) -> bool:
         """Keep tensors and plain data, in nested mappings and lists, under a key; return whether there was room."""
         content = _packed(entry)
-        if len(content) > self.limit_bytes:
-            return False
-        try:
-            self._write(self._path(key), content)
-            self._make_room()
-        except OSError:
-            return False
-        return True
+        if self.depot is not None:
+            self.depot.put(key, content)
+        return self._kept(key, content)
 
     @contextmanager
     def locked(self, key: str) -> Iterator[None]:
@@ -102,6 +102,24 @@ class Store:
                 with suppress(OSError):
                     path.unlink()  # while it is held: who waits for it finds that it is gone, and begins again
                 os.close(descriptor)
+
+    def _brought(self, key: str) -> Mapping[str, Any] | None:
+        """Return an entry of another machine and keep it here."""
+        content = self.depot.get(key) if self.depot is not None else None
+        found = None if content is None else _unpacked(content)
+        if content is not None and found is not None:
+            self._kept(key, content)
+        return found
+
+    def _kept(self, key: str, content: bytes) -> bool:
+        if len(content) > self.limit_bytes:
+            return False
+        try:
+            self._write(self._path(key), content)
+            self._make_room()
+        except OSError:
+            return False
+        return True
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}{_ENTRY}"
