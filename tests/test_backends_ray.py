@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import ray
 from ray.cluster_utils import Cluster
 from search_toy import Trials, budget, new_ledger, outcome_of, plans_of, problem, sit
 from worker_toys import Toys
@@ -39,16 +40,24 @@ class There:
 
         def try_and_send(job: Job, keep_going: KeepGoing) -> TrialOutcome:
             outcome = try_plan(job, keep_going)
+            node = ray.get_runtime_context().get_node_id()
+            (self.toys.folder / f"{job.number}.node").write_text(node, encoding="ascii")
             keep(job.number, "model.onnx", str(job.number).encode())
             return outcome
 
         return try_and_send
 
 
-def on_ray(folder: Path, toys: Toys, workers: int, address: str = "") -> RayTune:
+def on_ray(folder: Path, toys: Toys, workers: int | None, address: str = "", target: str = "") -> RayTune:
     """Return what runs toys on a cluster of this machine."""
-    kept = partial(keep_model, folder)
-    return RayTune(open_trials=There(toys=toys), keep=kept, resources={"CPU": 0.5}, workers=workers, address=address)
+    return RayTune(
+        open_trials=There(toys=toys),
+        keep=partial(keep_model, folder),
+        resources={"CPU": 0.5},
+        workers=workers,
+        address=address,
+        target=target,
+    )
 
 
 def test_one_worker_tries_the_plans_that_this_process_would(tmp_path: Path) -> None:
@@ -80,6 +89,24 @@ def test_a_cluster_that_is_not_there_is_told(tmp_path: Path) -> None:
     """The message names the key and the address."""
     with new_ledger(tmp_path / "study.db") as ledger, pytest.raises(CommandError, match=r"search\.ray\.address 'auto'"):
         search(problem(Trials()), ledger, budget(6), drive=on_ray(tmp_path, Toys(folder=tmp_path), 1, address="auto"))
+
+
+def test_trials_run_on_the_nodes_of_the_target_alone(tmp_path: Path) -> None:
+    """A node with another label, or none, is left alone; without any that fits, the message says how to get one."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    try:
+        meant = cluster.add_node(num_cpus=1, labels={"beats-search-target": "board"})
+        with new_ledger(tmp_path / "study.db") as ledger:
+            drive = on_ray(tmp_path, Toys(folder=tmp_path), None, cluster.address, "board")
+            search(problem(Trials()), ledger, budget(4), drive=drive)
+        ran_on = {path.read_text(encoding="ascii") for path in tmp_path.glob("*.node")}
+        assert ran_on == {meant.node_id}
+        elsewhere = on_ray(tmp_path, Toys(folder=tmp_path), None, cluster.address, "phone")
+        told = pytest.raises(CommandError, match=r"no node .* beats-search-target=phone")
+        with new_ledger(tmp_path / "other.db") as ledger, told:
+            search(problem(Trials()), ledger, budget(4), drive=elsewhere)
+    finally:
+        cluster.shutdown()  # type: ignore[no-untyped-call] # has no types
 
 
 def test_a_node_that_dies_loses_no_trial(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from beats_search.app.targets import check_target
 from beats_search.records.errors import BeatsError, CommandError, TrialError
 from beats_search.records.plan import TrialPlan
 
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 def first_look(space: "SearchSpace", window: "QuietWindow") -> "Iterator[tuple[TrialPlan, Reference, DataFacts]]":
     """Yield the reference's plan, its untrained file for all latencies to be paired with, and its data's facts.
 
-    Raises CommandError when the data cannot be loaded, the reference cannot be built and exported, or a
-    value that counts cannot be measured on this machine.
+    Raises CommandError when this machine may not measure, the data cannot be loaded, the reference cannot be
+    built and exported, or a value that counts cannot be measured on this machine.
     """
     from beats_search.measuring.energy import check_counted
     from beats_search.space.draw import reference_plan
@@ -31,6 +32,7 @@ def first_look(space: "SearchSpace", window: "QuietWindow") -> "Iterator[tuple[T
     from beats_search.trial.run import Reference
 
     with tempfile.TemporaryDirectory(prefix="beats-search-") as aside:
+        check_target(space)
         try:
             counted = counters(space)
             reference = reference_plan(space, count_macs)

@@ -44,6 +44,7 @@ class Workplace:
 
     `reference` is the plan that latencies are paired with, `paired` its untrained file. Trainings are kept
     in `store`, if anywhere, and at the address `depot`; with `energy` the machine's counters are read.
+    Only machines of the kind `target`, if that is not empty, may measure.
     """
 
     folder: Path
@@ -53,6 +54,7 @@ class Workplace:
     store: Path | None
     energy: bool
     depot: str = ""
+    target: str = ""
 
     def __call__(self) -> "Try":
         """Return what tries plans in this process."""
@@ -130,6 +132,7 @@ def workplace_of(space: "SearchSpace", folder: Path, reference: TrialPlan, paire
         store=store_of(space),
         energy="energy_mj" in counting,
         depot=depot_address(),
+        target=space.target,
     )
 
 
@@ -156,6 +159,7 @@ def clustered(problem: "Problem", place: Workplace, budget: "SearchPlan") -> "Dr
         workers=None if budget.workers == "auto" else budget.workers,
         address=budget.ray.address,
         stopping=problem.stopping,
+        target=place.target,
     )
 
 

@@ -20,6 +20,7 @@ from beats_search.records.search_plan import SearchPlan
 from beats_search.space.durations import DURATION
 from beats_search.space.grammar import Field, fields_of, list_shelf_of, number_kinds, shelf_of
 from beats_search.space.objectives import LIMIT
+from beats_search.space.targets import TARGET
 
 NAME: Final = r"^(?!\.\.?$)[A-Za-z0-9._-]{1,100}$"
 """What the name of a space looks like; it becomes a folder."""
@@ -38,7 +39,12 @@ def json_schema() -> Mapping[str, Plain]:
     return plan | {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A search space of beats-search",
-        "properties": {"name": name, **cast("_Schema", plan["properties"]), **_beside_the_plan()},
+        "properties": {
+            "name": name,
+            **cast("_Schema", plan["properties"]),
+            "runtime": _runtime(),
+            **_beside_the_plan(),
+        },
         "required": ["name", *cast("list[Plain]", plan["required"])],
         "$defs": {
             "range": _range("number"),
@@ -58,6 +64,22 @@ def _beside_the_plan() -> _Schema:
         "reference": {"type": "object", "additionalProperties": pin},
         "search": _record(SearchPlan, knob=False),
     }
+
+
+def _runtime() -> _Schema:
+    """Return the schema of a runtime or a choice of them, each with a target, or of a target alone."""
+    target: _Schema = {"type": "string", "minLength": 1}
+
+    def targeted(form: Plain) -> Plain:
+        if not isinstance(form, dict):
+            return form
+        if isinstance(forms := form.get("anyOf"), list):
+            return form | {"anyOf": [targeted(each) for each in forms]}
+        properties = form.get("properties")
+        return form | {"properties": properties | {TARGET: target}} if isinstance(properties, dict) else form
+
+    alone = _mapping({TARGET: target}, [TARGET])
+    return {"anyOf": [targeted(_shelf("runtimes", knob=True)), alone]}
 
 
 def _mapping(properties: _Schema, required: list[str]) -> _Schema:

@@ -96,7 +96,8 @@ Node: TypeAlias = Leaf | Range | Choice | PartNode | Block | Items
 class SearchSpace:
     """What may be tried: an open `TrialPlan`, what counts, and how to search.
 
-    `reference` pins knobs of trial 0 by dotted path; `file` and `text` are what was read.
+    `reference` pins knobs of trial 0 by dotted path; `file` and `text` are what was read. Where `target`
+    is not empty, only machines of that kind may measure.
     """
 
     name: str
@@ -108,6 +109,7 @@ class SearchSpace:
     search: SearchPlan
     file: str
     text: str
+    target: str = ""
 
     def canonical(self) -> str:
         """Return JSON text that is equal for two spaces exactly when they differ in `search` at most."""

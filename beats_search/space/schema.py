@@ -19,6 +19,7 @@ from beats_search.space.open_values import read_open_value
 from beats_search.space.pins import read_pins
 from beats_search.space.plans import read_record
 from beats_search.space.reading import Place, Reading
+from beats_search.space.targets import read_target, without_target
 from beats_search.space.yaml_lines import read_yaml, to_text
 from beats_search.space.yaml_tree import Yaml, YamlBroken, YamlMap, YamlScalar, in_words, quoted
 
@@ -42,7 +43,8 @@ def read_space(text: str, *, file: Path, changes: Sequence[str] = ()) -> SearchS
     tree = apply(_read_mapping(text, file, reading), changes, _RECORDS, reading)
     _report_unknown_keys(tree, reading)
     name = _read_name(tree, reading)
-    plan = read_record(_plan_part(tree), TrialPlan, "", reading)
+    target = read_target(tree, reading)
+    plan = read_record(_plan_part(without_target(tree)), TrialPlan, "", reading)
     search = read_record(_value(tree, "search"), SearchPlan, "search", reading, knob=False)
     objectives = read_objectives(tree.entry("objectives"), reading)
     constraints = read_constraints(tree.entry("constraints"), reading)
@@ -58,6 +60,7 @@ def read_space(text: str, *, file: Path, changes: Sequence[str] = ()) -> SearchS
         constraints=constraints,
         reference=pins,
         search=cast("SearchPlan", build(search, Replay({}))),
+        target=target,
         file=str(file),
         text=to_text(tree) if changes else text,
     )

@@ -39,6 +39,8 @@ Keep: TypeAlias = Callable[[int, str, bytes], None]
 OpenThere: TypeAlias = Callable[[Keep], Try]
 """Called once in each process of the cluster that runs trials; it is pickled."""
 
+_LABEL: Final = "beats-search-target"
+
 _QUIET: Final[Mapping[str, str]] = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -55,7 +57,8 @@ class RayTune:
     """Runs the trials of a sitting on the cluster at `address`, or on this machine where that is empty.
 
     Each trial takes `resources`, such as `{"CPU": 1, "GPU": 0.5}`; at most `workers` run at a time, as many as
-    fit where that is None. `keep` takes in their files here.
+    fit where that is None. `keep` takes in their files here. With a `target`, trials run on those nodes alone that
+    were started with the label `beats-search-target=<target>`.
     """
 
     open_trials: OpenThere
@@ -64,6 +67,7 @@ class RayTune:
     workers: int | None = None
     address: str = ""
     stopping: Stopping | None = None
+    target: str = ""
 
     def __call__(self, sitting: Sitting) -> Ending:
         """Run trials until the sitting has no more, and return why; CommandError where there is no such cluster."""
@@ -72,17 +76,22 @@ class RayTune:
             searcher = _Asking(sitting, desk)
             trainable = tune.with_parameters(_Trials, open_trials=self.open_trials, desk=desk, stopping=self.stopping)
             tuner = tune.Tuner(
-                tune.with_resources(trainable, dict(self.resources)),
+                tune.with_resources(trainable, self._placed()),
                 tune_config=tune.TuneConfig(
                     search_alg=searcher,
                     num_samples=-1,
                     reuse_actors=True,
-                    max_concurrent_trials=self.workers or _fitting(self.resources),
+                    max_concurrent_trials=self.workers or _fitting(self.resources, self.target),
                 ),
                 run_config=tune.RunConfig(storage_path=aside, name="search", verbose=0, callbacks=[searcher.errors]),
             )
             tuner.fit()
             return searcher.ending()
+
+    def _placed(self) -> tune.PlacementGroupFactory:
+        """Return what a trial takes, and of which nodes."""
+        selector = [{_LABEL: self.target}] if self.target else []
+        return tune.PlacementGroupFactory([dict(self.resources)], bundle_label_selector=selector)
 
 
 @final
@@ -236,10 +245,20 @@ def _desk(keep: Keep) -> Any:  # noqa: ANN401 - a handle of an actor
     return ray.remote(num_cpus=0)(_Desk).options(scheduling_strategy=here).remote(keep)
 
 
-def _fitting(resources: Mapping[str, float]) -> int:
-    """Return how many trials fit into the cluster at a time."""
-    there = ray.cluster_resources()  # type: ignore[no-untyped-call] # has no types
-    return max(1, int(min(there.get(name, 0.0) / amount for name, amount in resources.items() if amount)))
+def _fitting(resources: Mapping[str, float], target: str) -> int:
+    """Return how many trials fit at a time into the nodes of the cluster that may run them; CommandError for none."""
+    known = ray.nodes()  # type: ignore[no-untyped-call] # has no types
+    nodes = [node for node in known if node["Alive"] and target in {"", node["Labels"].get(_LABEL, "")}]
+    if not nodes:
+        raise CommandError(
+            f"runtime.target: no node of the cluster has the label {_LABEL}={target}; "
+            f"ray start --labels {_LABEL}={target} gives it one"
+        )
+    fit = (
+        min(int(node["Resources"].get(name, 0.0) / amount) for name, amount in resources.items() if amount)
+        for node in nodes
+    )
+    return max(1, sum(fit))
 
 
 @contextlib.contextmanager
