@@ -7,6 +7,7 @@ from cli_calls import call, write
 from typer.testing import Result
 
 from beats_search.pareto import front_of_run
+from beats_search.search.lock import Lock
 from beats_search.search.reading import read_run
 
 pytestmark = pytest.mark.usefixtures("toys_importable")
@@ -46,6 +47,16 @@ def test_a_run_of_its_own_is_not_replaced(tmp_path: Path) -> None:
     assert refused.exit_code == 2
     assert "holds a run of its own" in " ".join(refused.output.split())
     assert (tmp_path / "own" / "study.db").read_bytes() == before
+
+
+def test_two_processes_of_one_machine_need_two_folders(tmp_path: Path) -> None:
+    """The second one is told so before it touches anything."""
+    (tmp_path / "one").mkdir()
+    lock = Lock(tmp_path / "one" / "study.lock")
+    refused = run(tmp_path, "one", "--join")
+    lock.release()
+    assert refused.exit_code == 2
+    assert "another beats-search is running in this folder" in " ".join(refused.output.split())
 
 
 @pytest.mark.parametrize(

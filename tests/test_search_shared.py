@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import postgres
@@ -104,7 +105,7 @@ def test_who_seemed_dead_does_not_end_what_another_has_taken_over(address: str, 
         search(problem(Trials()), other, budget(2, "sobol"))
 
         def sleep(number: int, plan: TrialPlan, __: object) -> TrialOutcome:
-            time.sleep(QUICK.grace_s + 0.5)
+            time.sleep(QUICK.grace_s + 1.5)  # SQLite tells whole seconds
             assert other.take_over(2) == (number,)
             trial, again = other.retry(other.account.lost[0])
             assert again == plan
@@ -116,6 +117,33 @@ def test_who_seemed_dead_does_not_end_what_another_has_taken_over(address: str, 
     third = copied(address, tmp_path).trials[2].outcome
     assert isinstance(third, Finished)
     assert third.accuracy == 0.77
+
+
+def test_a_reference_whose_worker_died_is_tried_again(address: str) -> None:
+    """By the process that holds it, at once."""
+    with joined(address) as alone:
+        first = alone.ask_reference()
+        assert first is not None
+        again = alone.ask_reference()
+        assert again is not None
+        assert again.number == 0
+        with joined(address) as other:
+            assert other.ask_reference() is None
+
+
+def test_who_has_nothing_left_waits_for_the_others(address: str) -> None:
+    """Also where the space is exhausted: the last plan of a machine that vanishes is still to be tried."""
+    few = problem(Trials(), continuous=False)
+    with joined(address) as survivor, joined(address, rhythm=MUTE) as vanished:
+        search(few, survivor, budget(12, "grid"))
+
+        def die(*_: object) -> TrialOutcome:
+            raise SystemExit
+
+        with pytest.raises(SystemExit):
+            search(replace(few, run_trial=die), vanished, budget(100, "grid"))
+        assert search(few, survivor, budget(100, "grid")) is Ending.EXHAUSTED
+        assert len(survivor.account.drawn) == 12
 
 
 def test_two_processes_that_propose_the_same_plan_try_it_once(address: str) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from beats_search.app.sharing import fetch, hand_over, open_joint
+from beats_search.app.sharing import exchange, hand_over, open_joint
 from beats_search.records.errors import CommandError, NothingFinishedError, SearchEndedError
 from beats_search.records.event import Carried, Ended, Event, Notify
 from beats_search.records.plan import TrialPlan
@@ -54,8 +54,7 @@ def open_ledger(
         raise CommandError(f"{folder} cannot be written: {error.strerror}; --out names another folder") from error
     with contextlib.ExitStack() as stack:
         stack.callback(ledger.close)
-        if not space.search.storage:
-            tidy_folder(folder)
+        tidy_folder(folder)
         replace_text(folder / "space.yaml", space.text)
         replace_text(folder / "environment.json", json.dumps(ledger.facts.environment, indent=2))
         stack.pop_all()
@@ -126,7 +125,7 @@ def conclude(ledger: "Ledger", folder: Path, window: "QuietWindow") -> RunRecord
     from beats_search.report.page import write_results
     from beats_search.trial.run import test_accuracy
 
-    fetch(ledger, folder)
+    exchange(ledger, folder)
     record = ledger.run_record()
     known = dict(record.test_accuracy)
     for trial, _ in (*front_of_run(record), *record.finished()[:1]):

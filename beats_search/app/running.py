@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from beats_search.app.first_look import counters, first_look
 from beats_search.app.problem import depot_address, problem_of, store_of
 from beats_search.app.recording import Watch, conclude, open_ledger, saving
-from beats_search.app.sharing import copy_to, fetch
+from beats_search.app.sharing import copy_to, exchange
 from beats_search.app.spaces import read
 from beats_search.app.working import Hire, clustered, instruments, spawned, workplace_of
 from beats_search.records.errors import BeatsError, CommandError, NothingFinishedError, SearchEndedError
@@ -68,10 +68,9 @@ def run(request: RunRequest, watch: Watch = lambda _event, _record: None, hire: 
             _clear(folder, space)
         ledger, carried = open_ledger(space, folder, reference, data, join=request.join)
         with ledger, contextlib.ExitStack() as at_last:
+            at_last.callback(tidy_folder, folder)  # what processes that were killed had written aside
             if space.search.storage:
                 at_last.callback(copy_to, folder, space.search.storage, space.name)
-            else:
-                at_last.callback(tidy_folder, folder)  # what processes that were killed had written aside
             tools = instruments(
                 window,
                 reuse=space.search.reuse,
@@ -122,7 +121,7 @@ def _clear(folder: Path, space: "SearchSpace") -> None:
 def _settled(ledger: "Ledger", folder: Path, plan: "SearchPlan", tools: "Instruments", notify: Notify) -> bool:
     """Time the front once more and train it anew where that is asked for; tell whether that was not interrupted."""
     try:
-        fetch(ledger, folder)
+        exchange(ledger, folder)
         _time_once_more(ledger, folder, tools.window, notify)
         _confirm(ledger, plan.confirm, tools.window, notify)
     except KeyboardInterrupt:

@@ -23,7 +23,8 @@ def open_joint(storage: str, folder: Path, facts: "RunFacts", *, join: bool) -> 
     if study_file(folder).is_file() and not is_copy(study_file(folder)):
         text = f"{folder} holds a run of its own, which is in no shared storage"
         raise CommandError(f"{text}; --out names another folder, --fresh deletes that run")
-    ledger = open_shared(storage, facts, lambda before: _check(before, facts, folder, storage), join=join)
+    lock = study_file(folder).with_suffix(".lock")
+    ledger = open_shared(storage, facts, lambda before: _check(before, facts, folder, storage), join=join, lock=lock)
     copy_to(folder, storage, facts.name)
     return ledger
 
@@ -47,15 +48,18 @@ def hand_over(ledger: "Ledger", record: RunRecord, trial: TrialRecord, folder: P
         ledger.handover.put(trial.number, model.name, model.read_bytes())
 
 
-def fetch(ledger: "Ledger", folder: Path) -> None:
-    """Write the models of the front that other machines have made into the folder."""
+def exchange(ledger: "Ledger", folder: Path) -> None:
+    """Write the models of the front that other machines have made into the folder, and give them those of this one."""
     from beats_search.pareto import front_of_run
 
     if ledger.handover is None:
         return
     record = ledger.run_record()
     for trial in (*(member for member, _ in front_of_run(record)), *(first for first, _ in record.finished()[:1])):
-        if not model_file(folder, trial.number).exists() and (found := ledger.handover.get(trial.number)):
+        model, found = model_file(folder, trial.number), ledger.handover.get(trial.number)
+        if found is None and model.exists():
+            ledger.handover.put(trial.number, model.name, model.read_bytes())
+        elif found is not None and not model.exists():
             keep_model(folder, trial.number, *found)
 
 

@@ -75,7 +75,7 @@ class Leases(Protocol):
         """Tell whether this process holds a trial still, and go on holding it."""
 
     def adopt(self, trial_id: int) -> bool:
-        """Hold a trial that nobody holds any more; tell whether this process does now."""
+        """Hold a trial that nobody else holds any more; tell whether this process does now."""
 
     def vanished(self) -> list[int]:
         """Return the ids of the trials that are open and that nobody holds any more."""
@@ -177,11 +177,12 @@ class SharedLeases:
             return connection.execute(ours.values(beat=_now(connection))).rowcount == 1
 
     def adopt(self, trial_id: int) -> bool:
-        """Hold a trial that nobody holds any more; tell whether this process does now."""
+        """Hold a trial that nobody else holds any more; tell whether this process does now."""
         with self._engine.begin() as connection:
             now = _now(connection)
-            free = (_LEASES.c.trial_id == trial_id) & (_LEASES.c.beat < now - self._rhythm.grace_s)
-            return connection.execute(update(_LEASES).where(free).values(owner=self._owner, beat=now)).rowcount == 1
+            free = self._ours | (_LEASES.c.beat < now - self._rhythm.grace_s)
+            taken = update(_LEASES).where(_LEASES.c.trial_id == trial_id, free)
+            return connection.execute(taken.values(owner=self._owner, beat=now)).rowcount == 1
 
     def vanished(self) -> list[int]:
         """Return the ids of the trials that are open and that nobody holds any more."""

@@ -234,6 +234,8 @@ class Ledger:
     def take_over(self, attempts: int) -> tuple[int, ...]:
         """Hold and settle the trials of processes that have vanished; return the numbers of those to be tried again."""
         vanished = set(self._leases.vanished())
+        if not vanished:
+            return ()
         trials = [trial for trial in self._study.get_trials(deepcopy=False) if _id(trial) in vanished]
         taken = [trial for trial in trials if trial.number != REFERENCE and self._leases.adopt(_id(trial))]
         for trial in taken:

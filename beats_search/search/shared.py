@@ -14,8 +14,9 @@ from typing import Final
 import optuna
 from optuna.exceptions import DuplicatedStudyError, StorageInternalError
 from optuna.storages import RDBStorage
-from sqlalchemy import make_url
+from sqlalchemy import Text, make_url
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.compiler import compiles
 
 from beats_search.records.errors import CommandError, MissingExtraError
 from beats_search.records.plain import to_plain
@@ -24,8 +25,9 @@ from beats_search.records.search_plan import STORAGE_PASSWORD
 from beats_search.search.handover import Handover
 from beats_search.search.leases import TABLES, Rhythm, SharedLeases
 from beats_search.search.ledger import Ledger, write_facts
+from beats_search.search.lock import Lock
 from beats_search.search.reading import RunFacts, read_study
-from beats_search.search.storage import closing_storage, create_storage, kept, open_storage, root, silence
+from beats_search.search.storage import closing_storage, create_storage, journalled, kept, open_storage, root, silence
 
 _DRIVERS: Final = {
     "postgresql": ("postgresql+psycopg", "postgresql"),
@@ -41,15 +43,24 @@ _POLL_S: Final = 0.2
 
 
 def open_shared(
-    address: str, facts: RunFacts, check: Callable[[RunFacts], None], *, join: bool, rhythm: Rhythm | None = None
+    address: str,
+    facts: RunFacts,
+    check: Callable[[RunFacts], None],
+    *,
+    join: bool,
+    lock: Path | None = None,
+    rhythm: Rhythm | None = None,
 ) -> Ledger:
     """Open the study of a run in a database, or begin it there.
 
-    `check` refuses the facts of a run that ours cannot go on with. Raises CommandError too when the database
-    cannot be reached, and when other processes work on the study, unless this one shall `join` them.
+    The file `lock` keeps other processes of this machine out of the run's folder. `check` refuses the facts of a
+    run that ours cannot go on with. Raises CommandError too when the database cannot be reached, and when other
+    processes work on the study, unless this one shall `join` them.
     """
     where = f"{address}, study {facts.name!r}"
     with ExitStack() as stack:
+        if lock is not None:
+            stack.callback(Lock(lock).release)
         storage = stack.enter_context(_connected(address))
         study_id = _begun(storage, facts, rhythm or Rhythm())
         study, before, account = read_study(where, storage, facts.name)
@@ -85,7 +96,12 @@ def copy_shared(address: str, name: str, path: Path) -> None:
     """Write a study as it stands into a file at `path`, for whoever reads the run there."""
     aside = path.with_suffix(".new")
     aside.unlink(missing_ok=True)
-    with kept(str(path)), _connected(address) as storage, closing_storage(create_storage(aside)) as file:
+    with (
+        kept(str(path)),
+        _connected(address) as storage,
+        closing_storage(create_storage(aside)) as file,
+        journalled(file),
+    ):
         optuna.copy_study(from_study_name=name, from_storage=storage, to_storage=file)
         optuna.load_study(study_name=name, storage=file).set_user_attr(_COPY_OF, address)
     aside.replace(path)
@@ -95,6 +111,12 @@ def is_copy(path: Path) -> bool:
     """Tell whether the study in a file is the copy of a shared one."""
     with closing_storage(open_storage(path)) as storage:
         return any(_COPY_OF in study.user_attrs for study in storage.get_all_studies())
+
+
+@compiles(Text, "mysql", "mariadb")
+def _long_text(*_: object, **__: object) -> str:
+    """Let what a trial carries be as long as it is: MySQL's plain text ends at 64 kB."""
+    return "LONGTEXT"
 
 
 @contextmanager

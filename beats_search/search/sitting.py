@@ -111,7 +111,7 @@ class Sitting:
             found = self._begun(*ledger.retry(lost)) if lost else self._proposed()
             if found is not None:
                 return found
-        return ending
+        return None if ending is Ending.EXHAUSTED and self._others_are_at_work() else ending
 
     def judge(self, number: int, score: EpochScore) -> bool:
         """Tell after an epoch of a trial whether it goes on."""
@@ -151,6 +151,10 @@ class Sitting:
         if budget.timeout is not None and self._elapsed() >= budget.timeout:
             return Ending.TIME
         return Ending.STALLED if self._repeats >= STALLED else None
+
+    def _others_are_at_work(self) -> bool:
+        """Tell whether other machines have trials under way, which may come to be this one's."""
+        return not set(self._plans_under_way().values()) <= self._under_way.keys()
 
     def _is_full(self) -> bool:
         """Tell whether the budget of trials is spent once those under way have ended."""
