@@ -146,6 +146,16 @@ def test_who_has_nothing_left_waits_for_the_others(address: str) -> None:
         assert len(survivor.account.drawn) == 12
 
 
+def test_who_was_asleep_goes_on_with_its_own_trial(address: str) -> None:
+    """Where nobody has taken it over, it is no trial of a process that vanished."""
+    with joined(address, rhythm=MUTE) as asleep:
+        search(problem(Trials()), asleep, budget(1))
+        trial = asleep.ask(Random())
+        time.sleep(QUICK.grace_s + 1.5)
+        assert asleep.take_over(2) == ()
+        assert asleep.holds(trial)
+
+
 def test_two_processes_that_propose_the_same_plan_try_it_once(address: str) -> None:
     """The second to begin it is told whose it is."""
     with joined(address) as one, joined(address) as two:

@@ -69,8 +69,6 @@ def run(request: RunRequest, watch: Watch = lambda _event, _record: None, hire: 
         ledger, carried = open_ledger(space, folder, reference, data, join=request.join)
         with ledger, contextlib.ExitStack() as at_last:
             at_last.callback(tidy_folder, folder)  # what processes that were killed had written aside
-            if space.search.storage:
-                at_last.callback(copy_to, folder, space.search.storage, space.name)
             tools = instruments(
                 window,
                 reuse=space.search.reuse,
@@ -92,11 +90,11 @@ def run(request: RunRequest, watch: Watch = lambda _event, _record: None, hire: 
                     ending = Ending.INTERRUPTED
             except (NothingFinishedError, SearchEndedError) as error:
                 with contextlib.suppress(BeatsError, OSError):
-                    conclude(ledger, folder, window)
+                    _conclude(ledger, folder, space, window)
                 if not ledger.run_record().finished():
                     raise NothingFinishedError(str(error)) from error
                 raise
-            record = conclude(ledger, folder, window)
+            record = _conclude(ledger, folder, space, window)
     return RunResult(folder=folder, record=record, ending=ending.value, interrupted=ending is Ending.INTERRUPTED)
 
 
@@ -116,6 +114,14 @@ def _clear(folder: Path, space: "SearchSpace") -> None:
 
         forget_shared(space.search.storage, space.name)
     clear_folder(folder)
+
+
+def _conclude(ledger: "Ledger", folder: Path, space: "SearchSpace", window: "QuietWindow") -> RunRecord:
+    """Write all results, and the study beside them where that is in a shared storage."""
+    record = conclude(ledger, folder, window)
+    if space.search.storage:
+        copy_to(folder, space.search.storage, space.name)
+    return record
 
 
 def _settled(ledger: "Ledger", folder: Path, plan: "SearchPlan", tools: "Instruments", notify: Notify) -> bool:

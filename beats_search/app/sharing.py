@@ -1,5 +1,6 @@
 """Sharing: a run that several machines work on in, its ledger, and its models from one machine to another, out."""
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,10 @@ def open_joint(storage: str, folder: Path, facts: "RunFacts", *, join: bool) -> 
         raise CommandError(f"{text}; --out names another folder, --fresh deletes that run")
     lock = study_file(folder).with_suffix(".lock")
     ledger = open_shared(storage, facts, lambda before: _check(before, facts, folder, storage), join=join, lock=lock)
-    copy_to(folder, storage, facts.name)
+    with contextlib.ExitStack() as stack:
+        stack.callback(ledger.close)
+        copy_to(folder, storage, facts.name)
+        stack.pop_all()
     return ledger
 
 

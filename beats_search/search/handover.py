@@ -1,8 +1,10 @@
 """Handover: the file of a trial on one machine in, the same file on another out, by way of their database."""
 
+from contextlib import suppress
 from typing import Final, final
 
 from sqlalchemy import Column, ColumnElement, Engine, Integer, LargeBinary, String, Table, delete, insert, select
+from sqlalchemy.exc import IntegrityError
 
 from beats_search.search.leases import TABLES
 
@@ -25,10 +27,10 @@ class Handover:
         self._engine, self._study_id = engine, study_id
 
     def put(self, number: int, name: str, data: bytes) -> None:
-        """Keep a file, in place of what was kept of the same trial."""
-        with self._engine.begin() as connection:
+        """Keep a file, in place of what was kept of the same trial; where another process does so too, its own."""
+        row = {"study_id": self._study_id, "number": number, "name": name, "data": data}
+        with suppress(IntegrityError), self._engine.begin() as connection:
             connection.execute(delete(_MODELS).where(self._of(number)))
-            row = {"study_id": self._study_id, "number": number, "name": name, "data": data}
             connection.execute(insert(_MODELS).values(**row))
 
     def get(self, number: int) -> tuple[str, bytes] | None:

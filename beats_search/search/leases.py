@@ -78,7 +78,7 @@ class Leases(Protocol):
         """Hold a trial that nobody else holds any more; tell whether this process does now."""
 
     def vanished(self) -> list[int]:
-        """Return the ids of the trials that are open and that nobody holds any more."""
+        """Return the ids of the open trials that other processes held and hold no more."""
 
     def release(self, trial_id: int) -> None:
         """Let others take an open trial over."""
@@ -185,10 +185,11 @@ class SharedLeases:
             return connection.execute(taken.values(owner=self._owner, beat=now)).rowcount == 1
 
     def vanished(self) -> list[int]:
-        """Return the ids of the trials that are open and that nobody holds any more."""
+        """Return the ids of the open trials that other processes held and hold no more."""
         with self._engine.begin() as connection:
             silent = _LEASES.c.beat < _now(connection) - self._rhythm.grace_s
-            return list(connection.scalars(select(_LEASES.c.trial_id).where(self._of_study, silent)))
+            others = _LEASES.c.owner != self._owner
+            return list(connection.scalars(select(_LEASES.c.trial_id).where(self._of_study, silent, others)))
 
     def release(self, trial_id: int) -> None:
         """Let others take an open trial over."""

@@ -134,13 +134,10 @@ class Ledger:
         with kept(self.where):
             self._study.set_user_attr("confirmed", {str(number): to_plain(told) for number, told in found.items()})
 
-    def refresh(self) -> tuple[TrialRecord, ...]:
-        """Take in what other processes have noted since, and return the trials that have ended by them."""
-        if not self._leases.shared:
-            return ()
-        before = self.account
-        self._read(self._study.get_trials(deepcopy=False))
-        return tuple(record for number, record in self.account.records.items() if number not in before.records)
+    def refresh(self) -> None:
+        """Take in what other processes have noted since."""
+        if self._leases.shared:
+            self._read(self._study.get_trials(deepcopy=False))
 
     def ask_reference(self) -> Trial | None:
         """Return trial 0 as one that runs; None while another process tries it.
@@ -245,8 +242,6 @@ class Ledger:
                 self.account.lost.append(Lost(number=trial.number, loss=trial.user_attrs["lost"]))
             else:
                 self._reclaim(self._reopened(trial), "killed", attempts)
-        if taken:
-            self._read(self._study.get_trials(deepcopy=False))
         return tuple(trial.number for trial in taken if any(trial.number == lost.number for lost in self.account.lost))
 
     def lose(self, trial: Trial, loss: Loss, attempts: int, how: str) -> TrialRecord | None:
@@ -270,7 +265,10 @@ class Ledger:
     def _read(self, trials: Sequence[FrozenTrial]) -> None:
         """Take in the trials as they stand."""
         lost = {each.number for each in self.account.lost}
-        self.account = read_account(trials, self.account.records)
+        settled = self.account.records
+        if REFERENCE in settled and not isinstance(settled[REFERENCE].outcome, Finished):
+            settled = {}  # it may have been tried again
+        self.account = read_account(trials, settled)
         if self._leases.shared:
             self.account.lost = [each for each in self.account.lost if each.number in lost]
             self.elsewhere = {

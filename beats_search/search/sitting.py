@@ -97,6 +97,7 @@ class Sitting:
         ledger.set_sampler(budget.sampler.name)
         for number in ledger.reclaim("killed", self._attempts):
             notify(Reclaimed(number=number))
+        self._answered = set(ledger.account.records)
 
     def next_job(self) -> Job | Ending | None:
         """Return what to try next, why nothing more is tried, or None where an answer has to be awaited first."""
@@ -132,10 +133,13 @@ class Sitting:
 
     def _catch_up(self) -> None:
         """Take in what other machines have done, and take up what those that vanished have left."""
-        for record in self._ledger.refresh():
-            self._answer(record)
         for number in self._ledger.take_over(self._attempts):
             self._notify(Reclaimed(number=number))
+        self._ledger.refresh()
+        records = self._ledger.account.records
+        if len(records) > len(self._answered):
+            for number in sorted(records.keys() - self._answered):
+                self._answer(records[number])
 
     @property
     def _attempts(self) -> int:
@@ -246,6 +250,7 @@ class Sitting:
 
     def _answer(self, record: TrialRecord) -> None:
         """Let others know a trial that has ended: the proposals of the same plan, and whoever watches."""
+        self._answered.add(record.number)
         if record.number == REFERENCE:
             self._refer(record.outcome)
         self._notify(Ended(record=record))
