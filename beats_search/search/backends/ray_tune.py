@@ -90,8 +90,8 @@ class RayTune:
 
     def _placed(self) -> tune.PlacementGroupFactory:
         """Return what a trial takes, and of which nodes."""
-        selector = [{_LABEL: self.target}] if self.target else []
-        return tune.PlacementGroupFactory([dict(self.resources)], bundle_label_selector=selector)
+        chosen = {"bundle_label_selector": [{_LABEL: self.target}]} if self.target else {}
+        return tune.PlacementGroupFactory([dict(self.resources)], **chosen)
 
 
 @final
