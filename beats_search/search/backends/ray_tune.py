@@ -90,7 +90,7 @@ class RayTune:
 
     def _placed(self) -> tune.PlacementGroupFactory:
         """Return what a trial takes, and of which nodes."""
-        chosen = {"bundle_label_selector": [{_LABEL: self.target}]} if self.target else {}
+        chosen: dict[str, Any] = {"bundle_label_selector": [{_LABEL: self.target}]} if self.target else {}
         return tune.PlacementGroupFactory([dict(self.resources)], **chosen)
 
 
