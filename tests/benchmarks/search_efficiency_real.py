@@ -129,8 +129,9 @@ def _summary(
     ours = courses.get("frontier")
     if ours and arm != "frontier":
         spent = [_until(own, 0.95, searches[0].budget_s) for own in courses[arm]]
-        own = [_until(each, 0.95, math.inf) for each in ours]
-        found["times_frontier"] = median(spent) / median(own)
+        own = median(_until(each, 0.95, math.inf) for each in ours)
+        if own < math.inf:
+            found["times_frontier"] = median(spent) / own
     return found
 
 
