@@ -7,8 +7,9 @@ carries its class name under `"is"`; an optional record is null or itself.
 
 import collections.abc
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import fields, is_dataclass
+from functools import cache
 from types import UnionType
 from typing import Any, TypeAlias, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -38,7 +39,7 @@ def to_plain(value: object) -> Plain:
 
 def from_plain(kind: type[Record], data: Plain) -> Record:
     """Read back what `to_plain` wrote for a record of class `kind`; TypeError when it does not fit."""
-    return cast("Record", _read(kind, data))
+    return cast("Record", _reader(cast("Hashable", kind))(data))
 
 
 def tagged(value: object) -> Plain:
@@ -57,20 +58,24 @@ def from_tagged(kinds: tuple[type[Record], ...], data: Plain) -> Record:
     return from_plain(kind, {key: item for key, item in data.items() if key != "is"})
 
 
-def _read(kind: Any, data: Plain) -> Any:  # noqa: ANN401 - kinds are type hints, known at run time only
+@cache
+def _reader(kind: Hashable) -> Callable[[Any], Any]:
+    """Return what reads data of a kind; a run has tens of thousands of each."""
     origin = get_origin(kind)
     if kind is Part:
-        return _read_part(data)
+        return _read_part
     if is_dataclass(kind):
-        return _read_record(cast("type", kind), data)
+        return _record_reader(cast("type", kind))
     optional = [each for each in get_args(kind) if is_dataclass(each)] if origin is UnionType else []
-    if optional and data is not None:
-        return _read(optional[0], data)
+    if optional:
+        read = _reader(cast("Hashable", optional[0]))
+        return lambda data: None if data is None else read(data)
     if origin is tuple:
-        return _read_tuple(get_args(kind), data)
+        return _tuple_reader(get_args(kind))
     if origin is collections.abc.Mapping:
-        return {key: _read(get_args(kind)[1], item) for key, item in cast("dict[str, Plain]", data).items()}
-    return math.nan if kind is float and data is None else data
+        read = _reader(get_args(kind)[1])
+        return lambda data: {key: read(item) for key, item in data.items()}
+    return (lambda data: math.nan if data is None else data) if kind is float else lambda data: data
 
 
 def _read_part(data: Plain) -> Part:
@@ -80,19 +85,29 @@ def _read_part(data: Plain) -> Part:
     return Part(name=name, settings=tuple(frozen.items()))
 
 
-def _read_record(kind: type, data: Plain) -> object:
-    if not isinstance(data, Mapping):
-        raise TypeError(f"{kind.__name__} is a mapping, got {type(data).__name__}")
-    hints = get_type_hints(kind)
-    unknown = set(data) - set(hints)
-    if unknown:
-        raise TypeError(f"{kind.__name__} has no field {', '.join(sorted(unknown))}")
-    return kind(**{key: _read(hints[key], item) for key, item in data.items()})
+def _record_reader(kind: type) -> Callable[[Plain], object]:
+    readers = {name: _reader(hint) for name, hint in get_type_hints(kind).items()}
+
+    def read(data: Plain) -> object:
+        if not isinstance(data, Mapping):
+            raise TypeError(f"{kind.__name__} is a mapping, got {type(data).__name__}")
+        unknown = data.keys() - readers.keys()
+        if unknown:
+            raise TypeError(f"{kind.__name__} has no field {', '.join(sorted(unknown))}")
+        return kind(**{key: readers[key](item) for key, item in data.items()})
+
+    return read
 
 
-def _read_tuple(kinds: tuple[Any, ...], data: Plain) -> tuple[object, ...]:
-    if not isinstance(data, list | tuple):
-        raise TypeError(f"a tuple is written as a list, got {type(data).__name__}")
-    if len(kinds) == 2 and kinds[1] is Ellipsis:  # noqa: PLR2004 - tuple[X, ...]
-        return tuple(_read(kinds[0], item) for item in data)
-    return tuple(_read(kind, item) for kind, item in zip(kinds, data, strict=True))
+def _tuple_reader(kinds: tuple[Any, ...]) -> Callable[[Plain], tuple[object, ...]]:
+    readers = [_reader(kind) for kind in kinds if kind is not Ellipsis]
+    any_length = len(readers) < len(kinds)  # tuple[X, ...]
+
+    def read(data: Plain) -> tuple[object, ...]:
+        if not isinstance(data, list | tuple):
+            raise TypeError(f"a tuple is written as a list, got {type(data).__name__}")
+        if any_length:
+            return tuple(map(readers[0], data))
+        return tuple(each(item) for each, item in zip(readers, data, strict=True))
+
+    return read

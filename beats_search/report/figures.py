@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import cycle
 
-from beats_search.pareto import Point, front_of_run, hypervolume, point_of
+from beats_search.pareto import Point, front, front_of_run, hypervolume, point_of
 from beats_search.records.objective import Objective
 from beats_search.records.run import REFERENCE, RunRecord
 from beats_search.report import traces
@@ -43,10 +43,10 @@ def comparison_figure(runs: Sequence[RunRecord]) -> Figure:
     members = [pair for front in fronts for pair in front]
     axes = _axes(runs[0], members, members)
     figure = traces.canvas(axes)
-    for run, front, color, symbol in zip(runs, fronts, cycle(RUNS), cycle(traces.SYMBOLS), strict=False):
+    for run, pairs, color, symbol in zip(runs, fronts, cycle(RUNS), cycle(traces.SYMBOLS), strict=False):
         if _is_a_line(run):
-            figure.add_trace(traces.step(front, axes, color))
-        figure.add_trace(traces.of_run(run, front, axes, color, symbol))
+            figure.add_trace(traces.step(pairs, axes, color))
+        figure.add_trace(traces.of_run(run, pairs, axes, color, symbol))
     return figure.update_layout(showlegend=True)
 
 
@@ -112,6 +112,7 @@ def hypervolumes(run: RunRecord) -> list[float]:
     for trial in run.trials:
         if trial.number in feasible:
             points.append(point_of(feasible[trial.number], run.objectives))
+            points = [points[index] for index in front(points, run.objectives)]
             grown.append(hypervolume(points, corner, run.objectives))
         else:
             grown.append(grown[-1])

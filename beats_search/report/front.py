@@ -32,7 +32,8 @@ def front_document(run: RunRecord) -> Mapping[str, Plain]:
 
 def reference_of(run: RunRecord) -> tuple[TrialRecord, Finished] | None:
     """Return trial 0 and its outcome; None when it has not finished."""
-    return next((pair for pair in run.finished() if pair[0].number == REFERENCE), None)
+    first = next((trial for trial in run.trials if trial.number == REFERENCE), None)
+    return (first, first.outcome) if first and isinstance(first.outcome, Finished) else None
 
 
 def known_hypervolume(run: RunRecord) -> float:
