@@ -8,7 +8,7 @@ import fsspec
 import pytest
 import torch
 
-from beats_search.app.problem import STORE, depot_address
+from beats_search.app.problem import STORE, check_depot, depot_address
 from beats_search.records.errors import CommandError
 from beats_search.trial.depot import Depot
 from beats_search.trial.store import Store
@@ -84,7 +84,7 @@ def test_an_address_that_cannot_be_used_is_told(address: str, monkeypatch: pytes
     """Before anything is trained, with the variable that names it."""
     monkeypatch.setenv(STORE, address)
     with pytest.raises(CommandError, match=f"trained stages cannot be kept at {STORE}={address}"):
-        depot_address()
+        check_depot()
 
 
 def test_a_folder_is_no_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

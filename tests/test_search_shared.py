@@ -10,9 +10,11 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import optuna
 import postgres
 import pytest
 from optuna.samplers import RandomSampler as Random
+from optuna.storages import RDBStorage
 from search_toy import Trials, budget, facts, finished, problem
 
 from beats_search.records.errors import CommandError
@@ -24,6 +26,7 @@ from beats_search.search.ledger import Ledger
 from beats_search.search.reading import read_run
 from beats_search.search.shared import copy_shared, forget_shared, open_shared
 from beats_search.search.sitting import Ending
+from beats_search.search.storage import closing_storage
 from beats_search.search.study import search
 
 TESTS = Path(__file__).resolve().parent
@@ -175,6 +178,22 @@ def test_a_study_at_work_is_joined_on_request_alone(address: str) -> None:
             forget_shared(address, "toy")
     joined(address, join=False).close()
     forget_shared(address, "toy")
+
+
+def test_a_study_of_somebody_else_is_not_deleted(address: str) -> None:
+    """A database may hold studies of others under any name; one of ours whose beginning was cut off may go."""
+    joined(address).close()
+    forget_shared(address, "toy")
+    with closing_storage(RDBStorage(address.replace("postgresql:", "postgresql+psycopg:"))) as storage:
+        begun = optuna.create_study(storage=storage, study_name="toy")
+        begun.set_user_attr("name", "a run that began")
+        forget_shared(address, "toy")
+        theirs = optuna.create_study(storage=storage, study_name="toy")
+        theirs.add_trial(optuna.trial.create_trial(value=1.0))
+        with pytest.raises(CommandError, match="none of beats-search, so --fresh does not delete it"):
+            forget_shared(address, "toy")
+        assert len(theirs.trials) == 1
+        optuna.delete_study(study_name="toy", storage=storage)
 
 
 def test_a_file_reaches_another_machine(address: str) -> None:

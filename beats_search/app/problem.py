@@ -58,6 +58,7 @@ def store_of(space: "SearchSpace") -> Path | None:
     if not space.search.reuse:
         return None
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    check_depot()
     folder = Path((not depot_address() and os.environ.get(STORE)) or cache / "beats-search" / "stages")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -68,21 +69,25 @@ def store_of(space: "SearchSpace") -> Path | None:
 
 
 def depot_address() -> str:
-    """Return the address at which machines share trained stages, empty where they are kept in a folder alone.
-
-    Raises CommandError when there can be nothing at that address.
-    """
-    from beats_search.trial.depot import Depot, is_address
+    """Return the address at which machines share trained stages, empty where they are kept in a folder alone."""
+    from beats_search.trial.depot import is_address
 
     address = os.environ.get(STORE, "")
-    if not is_address(address):
-        return ""
+    return address if is_address(address) else ""
+
+
+def check_depot() -> None:
+    """Raise CommandError when machines shall share trained stages at an address where there can be nothing."""
+    from beats_search.trial.depot import Depot
+
+    address = depot_address()
+    if not address:
+        return
     try:
         Depot(address).check()
     except Exception as error:  # whatever library connects to it may raise anything
         what = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise CommandError(f"trained stages cannot be kept at {STORE}={address}: {what}") from error
-    return address
 
 
 def _on_scale_of(ledger: "Ledger", paired: "Reference") -> Callable[[], "Reference"]:

@@ -160,15 +160,18 @@ class SharedLeases:
 
     def claim(self, trial_id: int, plan: str) -> int | None:
         """Let a plan, by its fingerprint, belong to a trial; return the number of the trial that it belongs to."""
-        try:
-            with self._engine.begin() as connection:
-                connection.execute(update(_LEASES).where(_LEASES.c.trial_id == trial_id).values(plan=plan))
-        except IntegrityError:
-            with self._engine.begin() as connection:
-                return connection.scalars(
-                    select(_LEASES.c.number).where(self._of_study, _LEASES.c.plan == plan)
-                ).one_or_none()
-        return None
+        whose = select(_LEASES.c.number).where(self._of_study, _LEASES.c.plan == plan)
+        while True:
+            try:
+                with self._engine.begin() as connection:
+                    connection.execute(update(_LEASES).where(_LEASES.c.trial_id == trial_id).values(plan=plan))
+            except IntegrityError:
+                with self._engine.begin() as connection:
+                    found: int | None = connection.scalars(whose).one_or_none()
+                if found is not None:  # else it has become free in between
+                    return found
+            else:
+                return None
 
     def holds(self, trial_id: int) -> bool:
         """Tell whether this process holds a trial still, and go on holding it."""

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +27,7 @@ from beats_search.search.handover import Handover
 from beats_search.search.leases import TABLES, Rhythm, SharedLeases
 from beats_search.search.ledger import Ledger, write_facts
 from beats_search.search.lock import Lock
-from beats_search.search.reading import RunFacts, read_study
+from beats_search.search.reading import MARK, RunFacts, read_study
 from beats_search.search.storage import closing_storage, create_storage, journalled, kept, open_storage, root, silence
 
 _DRIVERS: Final = {
@@ -79,15 +80,22 @@ def open_shared(
 
 
 def forget_shared(address: str, name: str) -> None:
-    """Delete a study with all that belongs to it, if there is one; CommandError while processes work on it."""
+    """Delete a study with all that belongs to it, if there is one.
+
+    Raises CommandError while processes work on it, and when it is somebody else's, who uses the database too.
+    """
     with _connected(address) as storage:
-        known = {study.study_name: study._study_id for study in storage.get_all_studies()}  # noqa: SLF001
+        known = {study.study_name: study for study in storage.get_all_studies()}
         if name not in known:
             return
-        leases = SharedLeases(storage.engine, known[name], Rhythm())
+        study_id = known[name]._study_id  # noqa: SLF001 - Optuna tells it nowhere else
+        begun = known[name].user_attrs.keys() <= {field.name for field in fields(RunFacts)}
+        if MARK not in known[name].user_attrs and not (begun and not storage.get_n_trials(study_id)):
+            raise CommandError(f"{address}, study {name!r} is none of beats-search, so --fresh does not delete it")
+        leases = SharedLeases(storage.engine, study_id, Rhythm())
         if leases.others():
             raise CommandError(f"{address}, study {name!r}: others work on it, so --fresh does not delete it")
-        Handover(storage.engine, known[name]).forget()
+        Handover(storage.engine, study_id).forget()
         leases.forget()
         optuna.delete_study(study_name=name, storage=storage)
 
