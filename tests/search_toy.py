@@ -27,7 +27,7 @@ LIMIT = Constraint(name="size_kb", sign="<=", bound=60.0)
 REFERENCE = TrialPlan(dataset=Part(name="toy"), model=Part(name="toy"), training=TrainingPlan(epochs=1))
 
 
-def space(*, continuous: bool = True) -> SearchSpace:
+def space(*, continuous: bool = True, epochs: int = 1) -> SearchSpace:
     """Return a space with a conditional knob and a choice of one; finite (12 plans) unless it is continuous."""
     width = Choice(path="model.width", labels=(8, 16, 32), options=(Leaf(value=8), Leaf(value=16), Leaf(value=32)))
     gamma = Range(path="training.schedule.step.gamma", low=0.1, high=0.5, step=0.2)
@@ -42,7 +42,7 @@ def space(*, continuous: bool = True) -> SearchSpace:
     ratio = Choice(path="compression.0.ratio", labels=(0.5,), options=(Leaf(value=0.5),))
     lr = Range(path="training.lr", low=0.001, high=1.0, log=True) if continuous else Leaf(value=0.1)
     schedules = (("schedule", schedule),)
-    training = Block(record=TrainingPlan, fields=(("epochs", Leaf(value=1)), ("lr", lr), *schedules))
+    training = Block(record=TrainingPlan, fields=(("epochs", Leaf(value=epochs)), ("lr", lr), *schedules))
     pruning = PartNode(shelf="compression", name="channel_pruning", fields=(("ratio", ratio),))
     plan = Block(
         record=TrialPlan,

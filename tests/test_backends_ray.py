@@ -1,25 +1,31 @@
 """Trials on Ray Tune: the plans of a search without it, through actors that die, with the models sent back."""
 
+import os
+import signal
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from threading import Timer
 
 import pytest
 import ray
 from ray.cluster_utils import Cluster
-from search_toy import Trials, budget, new_ledger, outcome_of, plans_of, problem, sit
-from worker_toys import Toys
+from search_toy import Trials, budget, new_ledger, outcome_of, plans_of, problem, sit, space
+from worker_toys import Toys, learned
 
 from beats_search.app.working import keep_model
 from beats_search.records.errors import CommandError
 from beats_search.records.event import Began, Event, Reclaimed
-from beats_search.records.outcome import TrialOutcome
+from beats_search.records.outcome import Failed, Stopped, TrialOutcome
 from beats_search.search.attempt import KeepGoing
 from beats_search.search.backends.local import Try
 from beats_search.search.backends.ray_tune import Keep, RayTune
 from beats_search.search.crew import Job
+from beats_search.search.domain import domain_of
 from beats_search.search.folder import model_file
 from beats_search.search.reading import read_run
+from beats_search.search.sitting import Ending
+from beats_search.search.stopping import Stopping
 from beats_search.search.study import search
 
 pytestmark = [
@@ -74,6 +80,58 @@ def test_one_worker_tries_the_plans_that_this_process_would(tmp_path: Path) -> N
     assert [toys.begun(number) for number in range(6)] == [1, 1, 2, 1, 1, 1]
     assert [event.number for event in events if isinstance(event, Reclaimed)] == [2]
     assert [model_file(tmp_path, number).read_text(encoding="ascii") for number in range(6)] == list("012345")
+
+
+def test_trials_on_the_cluster_are_stopped_as_they_would_be_here(tmp_path: Path) -> None:
+    """Judged where they run, beside the run as it stands then, the same trials are stopped after the same epochs."""
+    strict = Stopping(delta=0.2, fewest=3, spared=0.0)
+    alone, there = tmp_path / "alone.db", tmp_path / "there.db"
+    foreseen = replace(
+        problem(lambda _, plan, keep_going: learned(plan, keep_going)),
+        domain=domain_of(space(epochs=8)),
+        known=lambda plan: {"latency_ms": float(str(plan.model["width"])) / 8},
+        stopping=strict,
+    )
+    with new_ledger(alone) as ledger:
+        search(foreseen, ledger, budget(24, "sobol"))
+    with new_ledger(there) as ledger:
+        drive = replace(on_ray(tmp_path, Toys(folder=tmp_path, always="learn"), 1), stopping=strict)
+        search(foreseen, ledger, budget(24, "sobol"), drive=drive)
+    outcomes = [trial.outcome for trial in read_run(there).trials]
+    assert outcomes == [trial.outcome for trial in read_run(alone).trials]
+    judged = [outcome for outcome in outcomes if isinstance(outcome, Stopped) and outcome.expected is not None]
+    assert len(judged) >= 3
+    assert any(outcome.epoch < 8 for outcome in judged)
+    assert all(outcome.epoch == len(outcome.curve) for outcome in judged)
+
+
+def test_ctrl_c_ends_a_search_on_the_cluster(tmp_path: Path) -> None:
+    """While trials are awaited the signal ends the search as an interruption; the same search then goes on."""
+    path = tmp_path / "study.db"
+
+    def press(event: Event) -> None:
+        if isinstance(event, Began) and event.number == 3:
+            Timer(0.5, os.kill, [os.getpid(), signal.SIGINT]).start()
+
+    toys = Toys(folder=tmp_path, instead={3: "hang"})
+    with new_ledger(path) as ledger:
+        ending = search(problem(Trials()), ledger, budget(6), press, drive=on_ray(tmp_path, toys, 1))
+    assert ending is Ending.INTERRUPTED
+    assert [trial.number for trial in read_run(path).trials] == [0, 1, 2]
+    sit(path, budget(6))
+    assert [trial.number for trial in read_run(path).trials] == list(range(6))
+
+
+def test_a_trial_that_takes_too_long_has_failed_on_the_cluster(tmp_path: Path) -> None:
+    """Its actor is killed, it is not tried again, and the next trials run in another."""
+    toys = Toys(folder=tmp_path, instead={1: "hang"})
+    with new_ledger(tmp_path / "study.db") as ledger:
+        drive = replace(on_ray(tmp_path, toys, 1), trial_timeout=1.0)
+        search(problem(Trials()), ledger, budget(4), drive=drive)
+    trials = read_run(tmp_path / "study.db").trials
+    assert trials[1].outcome == Failed(stage="timeout", reason="took longer than search.trial_timeout, 1 s")
+    assert [trial.outcome for trial in trials[2:]] == [outcome_of(trial.plan) for trial in trials[2:]]
+    assert [toys.begun(number) for number in range(4)] == [1, 1, 1, 1]
 
 
 def test_a_bug_ends_the_search_as_itself(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 import pytest
-from report_runs import REGIONS, beats_run, plan
+from report_runs import REGIONS, beats_run, plan, realistic_run
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -272,6 +272,25 @@ def test_nothing_goes_wrong_and_nothing_is_fetched(browser: webdriver.Chrome, pa
     assert {url for url in requested if not url.startswith(OWN)} == {page.as_uri()}
     assert _log(browser, "browser") == []
     assert browser.execute_script("return window.pwned === undefined") is True
+
+
+def test_a_table_shows_some_of_very_many_trials_at_a_time(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    """All of them are sorted, the button shows the next ones, and a point of one that waits leads to its row."""
+    run = realistic_run(trials=1_200)
+    write_results(run, tmp_path)
+    browser.get((tmp_path / "report.html").as_uri())
+    ids = 'return [...document.querySelector("table.sortable:has(.state)").tBodies[0].rows].map((row) => row.id)'
+    button = browser.find_element(By.CSS_SELECTOR, ".more button")
+    assert browser.execute_script(ids) == [f"run-1-trial-{number}" for number in range(500)]
+    header = browser.find_elements(By.XPATH, "//button[text()='Accuracy']")[-1]
+    browser.execute_script("arguments[0].click(); arguments[0].click()", header)
+    best = sorted(run.finished(), key=lambda pair: -pair[1].accuracy)[:10]
+    assert browser.execute_script(ids)[:10] == [f"run-1-trial-{trial.number}" for trial, _ in best]
+    for shown in (1_000, 1_200):
+        assert button.is_displayed()
+        browser.execute_script("arguments[0].click()", button)
+        assert len(set(browser.execute_script(ids))) == shown
+    assert not button.is_displayed()
 
 
 def _front_color(browser: webdriver.Chrome, scheme: str) -> str:

@@ -30,10 +30,6 @@ PLAN_MISTAKES = {
         "training:\n  epochs: 2\n  accumulation:\n    windw: 1 # <-",
         "unknown key 'windw' in training.accumulation; did you mean 'window'? (window,",
     ),
-    "limit that a backend does not keep": (
-        "search: {backend: ray, trial_timeout: 10m} # <-",
-        "search.trial_timeout needs backend: local, got ray",
-    ),
     "unknown key of the search": (
         "search: {storige: a} # <-",
         "unknown key 'storige' in search; did you mean 'storage'?",

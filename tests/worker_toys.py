@@ -4,13 +4,14 @@ import os
 import signal
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from search_toy import outcome_of
 
 from beats_search.records.errors import SearchEndedError
-from beats_search.records.outcome import EpochScore, Stopped, TrialOutcome
+from beats_search.records.outcome import EpochScore, Finished, Stopped, TrialOutcome
+from beats_search.records.plan import TrialPlan
 from beats_search.search.attempt import KeepGoing
 from beats_search.search.backends.local import Try
 from beats_search.search.crew import Job
@@ -22,7 +23,8 @@ class Toys:
 
     `folder` notes every job that was begun. What is done: `die` kills the process, `die once` only where the
     job is begun for the first time, `hang` takes a minute, `bug` raises, `full` finds the disk full, `score`
-    asks after each of three epochs whether to go on, `slow` takes a fifth of a second.
+    asks after each of three epochs whether to go on, `slow` takes a fifth of a second, `learn` comes nearer to its
+    accuracy epoch by epoch and asks after each.
     """
 
     folder: Path
@@ -52,6 +54,8 @@ class Toys:
                 raise ZeroDivisionError
             case "full":
                 raise SearchEndedError("no space left on the disk")
+            case "learn":
+                return learned(job.plan, keep_going)
             case "score":
                 scores = (EpochScore(epoch=n, train_loss=1.0, accuracy=0.1 * n, seconds=1.0) for n in (1, 2, 3))
                 last = next((score.epoch for score in scores if not keep_going(score)), None)
@@ -61,3 +65,17 @@ class Toys:
     def begun(self, number: int) -> int:
         """Return how often a job was begun."""
         return len((self.folder / f"{number}").read_text(encoding="ascii").splitlines())
+
+
+def learned(plan: TrialPlan, keep_going: KeepGoing) -> TrialOutcome:
+    """Return the outcome of a plan with its learning curve, cut off where it is told to stop."""
+    whole = outcome_of(plan)
+    if not isinstance(whole, Finished):
+        return whole
+    curve: list[EpochScore] = []
+    for epoch in range(1, plan.training.epochs + 1):
+        reached = whole.accuracy * (1 - 0.1 * 2 ** (1 - epoch))
+        curve.append(EpochScore(epoch=epoch, train_loss=1.0, accuracy=reached, seconds=1.0))
+        if not keep_going(curve[-1]):
+            return Stopped(epoch=epoch, reason="told to", curve=tuple(curve))
+    return replace(whole, curve=tuple(curve))

@@ -26,6 +26,9 @@ Watch: TypeAlias = Callable[[Event, RunRecord], None]
 """Called with each event of a search and the run as it stands after it."""
 
 _PAGE_EVERY_S: Final = 30.0
+_BRIEF_S: Final = 0.05
+_MOST_SHARE: Final = 0.05
+"""Tables that take longer than `_BRIEF_S` to write take no more than this share of a search's time."""
 
 
 def open_ledger(
@@ -104,13 +107,17 @@ def saving(ledger: "Ledger", folder: Path, watch: Watch) -> Notify:
     from beats_search.report.page import write_results, write_tables
 
     drawn = time.monotonic()
+    rest_until = 0.0
 
     def note(event: Event) -> None:
-        nonlocal drawn
+        nonlocal drawn, rest_until
         record = ledger.run_record()
         if isinstance(event, Ended):
             hand_over(ledger, record, event.record, folder)
-            write_tables(record, folder)
+            if (began := time.monotonic()) >= rest_until:
+                write_tables(record, folder)
+                took = time.monotonic() - began
+                rest_until = began + (took / _MOST_SHARE if took > _BRIEF_S else 0.0)
             if time.monotonic() - drawn > _PAGE_EVERY_S:
                 write_results(record, folder)
                 drawn = time.monotonic()

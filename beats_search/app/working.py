@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from beats_search.app.problem import depot_address, store_of
 from beats_search.records.outcome import Finished, TrialOutcome
 from beats_search.records.plan import TrialPlan
-from beats_search.search.crew import Inline, Job
 from beats_search.search.folder import model_file
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from beats_search.records.search_plan import SearchPlan
     from beats_search.search.attempt import KeepGoing
     from beats_search.search.backends.local import Try
+    from beats_search.search.crew import Job
     from beats_search.search.sitting import Problem
     from beats_search.search.study import Drive
     from beats_search.space.knobs import SearchSpace
@@ -72,7 +72,7 @@ class Workplace:
         )
         paired = Reference(open=runtime_of(self.reference).load(self.paired).open)
 
-        def try_plan(job: Job, keep_going: "KeepGoing") -> TrialOutcome:
+        def try_plan(job: "Job", keep_going: "KeepGoing") -> TrialOutcome:
             on_scale = replace(paired, median_ms=job.reference_ms)
             return run_trial(job.plan, model_file(self.folder, job.number).parent, on_scale, keep_going, tools)
 
@@ -97,7 +97,7 @@ class Branch:
         (own / name).write_bytes(data)
         try_plan = replace(self.place, folder=own, paired=own / name)()
 
-        def try_and_send(job: Job, keep_going: "KeepGoing") -> TrialOutcome:
+        def try_and_send(job: "Job", keep_going: "KeepGoing") -> TrialOutcome:
             outcome = try_plan(job, keep_going)
             if isinstance(outcome, Finished):
                 made = model_file(own, job.number).parent
@@ -160,11 +160,13 @@ def clustered(problem: "Problem", place: Workplace, budget: "SearchPlan") -> "Dr
         address=budget.ray.address,
         stopping=problem.stopping,
         target=place.target,
+        trial_timeout=budget.trial_timeout,
     )
 
 
 def inline(problem: "Problem", place: Workplace, budget: "SearchPlan") -> "Drive":
     """Let this process run trials, which shares with them what it finds out before."""
+    from beats_search.search.crew import Inline
     from beats_search.search.study import by
 
     del place, budget

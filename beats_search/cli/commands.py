@@ -8,6 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
+from beats_search.cli.plain_text import printable
 from beats_search.records.errors import BeatsError, CommandError
 
 _INTERRUPTED: Final = 130
@@ -181,17 +182,21 @@ def _answering(*, debug: bool) -> Iterator[None]:
     except BeatsError as error:
         if debug:
             raise
-        typer.secho(str(error), err=True, fg="red")
+        _complain(str(error))
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
         raise typer.Exit(_INTERRUPTED) from None
     except OSError as error:
         if debug:
             raise
-        typer.secho(f"{error.filename or 'a file'}: {error.strerror or error}", err=True, fg="red")
+        _complain(f"{error.filename or 'a file'}: {error.strerror or error}")
         raise typer.Exit(CommandError.exit_code) from None
     except Exception as error:  # a defect of ours: one line, and how to see more
         if debug:
             raise
-        typer.secho(f"unexpected {type(error).__name__}: {error}; --debug shows where", err=True, fg="red")
+        _complain(f"unexpected {type(error).__name__}: {error}; --debug shows where")
         raise typer.Exit(1) from None
+
+
+def _complain(message: str) -> None:
+    typer.secho(printable(message), err=True, fg="red")

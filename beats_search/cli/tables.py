@@ -2,13 +2,15 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, final
 
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
 from rich.table import Table
 
+from beats_search.cli.plain_text import printable
 from beats_search.report.measures import MEASURES, duration, measured
 
 if TYPE_CHECKING:
@@ -21,7 +23,15 @@ if TYPE_CHECKING:
 
 @final
 class Terminal(Console):
-    """A console whose reader may leave, as `head` does: nothing more is printed then, and work goes on."""
+    """A console whose reader may leave, as `head` does: nothing more is printed then, and work goes on.
+
+    Control characters of a text are not printed: a run of a stranger shall not steer the terminal.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """Return what a renderable shows, without the control characters in its texts."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=printable(segment.text))
 
     def on_broken_pipe(self) -> None:
         """Print into nothing from now on, instead of ending the process."""

@@ -1,6 +1,10 @@
 """A part: a name on a shelf with its settings, as plain data."""
 
 from dataclasses import dataclass
+from operator import itemgetter
+from typing import Final
+
+_NAME: Final = itemgetter(0)
 
 Scalar = bool | int | float | str | None
 Setting = Scalar | tuple[Scalar, ...]
@@ -22,7 +26,7 @@ class Part:
 
     def __post_init__(self) -> None:
         """Sort the settings, so that equal parts compare equal."""
-        object.__setattr__(self, "settings", tuple(sorted(self.settings, key=lambda item: item[0])))
+        object.__setattr__(self, "settings", tuple(sorted(self.settings, key=_NAME)))
 
     def __getitem__(self, setting: str) -> Setting:
         """Return the value of one setting; KeyError when the part has none of that name."""

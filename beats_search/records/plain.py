@@ -61,28 +61,53 @@ def from_tagged(kinds: tuple[type[Record], ...], data: Plain) -> Record:
 @cache
 def _reader(kind: Hashable) -> Callable[[Any], Any]:
     """Return what reads data of a kind; a run has tens of thousands of each."""
-    origin = get_origin(kind)
-    if kind is Part:
-        return _read_part
     if is_dataclass(kind):
-        return _record_reader(cast("type", kind))
-    optional = [each for each in get_args(kind) if is_dataclass(each)] if origin is UnionType else []
+        return _record_reader(cast("type", kind)) if kind is not Part else _read_part
+    optional = [each for each in get_args(kind) if is_dataclass(each)] if get_origin(kind) is UnionType else []
     if optional:
         read = _reader(cast("Hashable", optional[0]))
         return lambda data: None if data is None else read(data)
-    if origin is tuple:
+    if get_origin(kind) is tuple:
         return _tuple_reader(get_args(kind))
-    if origin is collections.abc.Mapping:
+    if get_origin(kind) is collections.abc.Mapping:
         read = _reader(get_args(kind)[1])
         return lambda data: {key: read(item) for key, item in data.items()}
-    return (lambda data: math.nan if data is None else data) if kind is float else lambda data: data
+    return _scalar_reader(kind)
+
+
+def _scalar_reader(kind: Hashable) -> Callable[[Plain], Plain]:
+    if kind is float:
+        return _read_number
+    return _checking_reader(cast("type", kind)) if kind in {str, int, bool} else lambda data: data
+
+
+def _read_number(data: Plain) -> float:
+    if data is None:
+        return math.nan
+    if not isinstance(data, int | float):
+        raise TypeError(f"a number is expected, got {data!r}")
+    return data
+
+
+def _checking_reader(kind: type) -> Callable[[Plain], Plain]:
+    def read(data: Plain) -> Plain:
+        if not isinstance(data, kind):
+            raise TypeError(f"{kind.__name__} is expected, got {data!r}")
+        return data
+
+    return read
 
 
 def _read_part(data: Plain) -> Part:
-    settings = dict(cast("Mapping[str, Any]", data))
-    name = settings.pop("name")
-    frozen = {key: tuple(item) if isinstance(item, list) else item for key, item in settings.items()}
-    return Part(name=name, settings=tuple(frozen.items()))
+    settings = [
+        (key, tuple(item) if isinstance(item, list) else item)
+        for key, item in cast("Mapping[str, Any]", data).items()
+        if key != "name"
+    ]
+    name = cast("Mapping[str, Any]", data)["name"]
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a part is expected, got {name!r}")
+    return Part(name=name, settings=tuple(settings))
 
 
 def _record_reader(kind: type) -> Callable[[Plain], object]:
@@ -91,10 +116,13 @@ def _record_reader(kind: type) -> Callable[[Plain], object]:
     def read(data: Plain) -> object:
         if not isinstance(data, Mapping):
             raise TypeError(f"{kind.__name__} is a mapping, got {type(data).__name__}")
-        unknown = data.keys() - readers.keys()
-        if unknown:
-            raise TypeError(f"{kind.__name__} has no field {', '.join(sorted(unknown))}")
-        return kind(**{key: readers[key](item) for key, item in data.items()})
+        try:
+            return kind(**{key: readers[key](item) for key, item in data.items()})
+        except KeyError:
+            unknown = data.keys() - readers.keys()
+            if not unknown:
+                raise
+            raise TypeError(f"{kind.__name__} has no field {', '.join(sorted(unknown))}") from None
 
     return read
 

@@ -105,6 +105,8 @@ class RunRecord:
     def _on_scale_of(self, latencies: Mapping[int, Latency]) -> "RunRecord":
         """Return the run with other latencies by number; where the reference's is among them, it scales the rest."""
         known = {trial.number: outcome.latency for trial, outcome in self.finished()}
+        if not latencies:
+            return self
         both = REFERENCE in known and REFERENCE in latencies
         factor = latencies[REFERENCE].median_ms / known[REFERENCE].median_ms if both else 1.0
         corner = self.reference_point

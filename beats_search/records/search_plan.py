@@ -46,7 +46,7 @@ class SearchPlan:
     `workers` processes try plans at the same time, as many as there is room for where it is `auto`: on this
     machine with `backend: local`, on a cluster with `ray`, where each trial takes `resources`.
     A trial whose process dies is tried again up to `retries` times; one that takes longer than
-    `trial_timeout` seconds has failed (`local` only).
+    `trial_timeout` seconds has failed.
 
     `storage` is the address of a database in which several machines work on one study, `postgresql://user@host/name`;
     a file in the run's folder where it is empty (`local` only).
@@ -75,8 +75,6 @@ class SearchPlan:
             raise ValueError(f"search.confirm needs to be at least 0, got {self.confirm}")
         if self.workers != "auto" and self.workers < 1:
             raise ValueError(f"search.workers needs to be at least 1 or auto, got {self.workers}")
-        if self.trial_timeout is not None and self.backend != "local":
-            raise ValueError(f"search.trial_timeout needs backend: local, got {self.backend}")
         if self.storage and self.backend != "local":
             raise ValueError(f"search.storage needs backend: local, got {self.backend}: a cluster is one search")
         if self.storage:

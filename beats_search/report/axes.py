@@ -30,6 +30,13 @@ class Axis:
     floor: float | None = None
     decimals: int | None = None
 
+    def share(self, value: float) -> float:
+        """Return where a value lies: 0 at the low end, 1 at the high end, beyond them outside."""
+        low, high = self.low or 0.0, 1.0 if self.high is None else self.high
+        if self.log:
+            return math.log(value / low) / math.log(high / low)
+        return (value - low) / (high - low)
+
     def layout(self) -> dict[str, Any]:
         """Return the axis as plotly wants it; on a log axis ranges are exponents and ticks are 1, 2, 5."""
         layout: dict[str, Any] = {"title": {"text": self.title, "standoff": 14}}

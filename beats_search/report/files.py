@@ -8,7 +8,9 @@ def replace_text(path: Path, text: str) -> None:
     """Write a text beside `path` and move it there in one step."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        aside.write_text(text, encoding="utf-8", errors="replace", newline="\n")
+        aside.unlink(missing_ok=True)
+        with aside.open("x", encoding="utf-8", errors="replace", newline="\n") as file:  # never through a link
+            file.write(text)
         aside.replace(path)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error

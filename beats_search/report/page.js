@@ -58,11 +58,20 @@
     row.scrollIntoView({ block: "center" });
   };
 
+  // a row that waits comes first in its table
+  const rowAt = (id) => {
+    for (const waiting of document.querySelectorAll("template")) {
+      const [row, table] = [waiting.content.getElementById(id), waiting.parentElement.querySelector("table")];
+      if (row) table.tBodies[0].prepend(labelled(table, row));
+    }
+    return document.getElementById(id);
+  };
+
   document.querySelectorAll(".figure").forEach((place) => {
     draw(place);
     place.on("plotly_click", ({ points }) => {
       const ids = [`${place.dataset.run}-front-${points[0].customdata}`, `${place.dataset.run}-trial-${points[0].customdata}`];
-      const row = ids.map((id) => document.getElementById(id)).find(Boolean);
+      const row = ids.map(rowAt).find(Boolean);
       if (row) show(row);
     });
   });
@@ -165,19 +174,39 @@
     return typeof one === "number" && typeof other === "number" ? one - other : String(one).localeCompare(String(other));
   };
 
+  // of very many rows most wait in a template, which the browser does not lay out
+  const waitingOf = (table) => table.parentElement.querySelector("template");
+  const moreOf = (table) => table.closest("section").querySelector(".more");
+  const rowsOf = (table) => [...table.tBodies[0].rows, ...(waitingOf(table)?.content.children ?? [])];
+  const labelled = (table, row) => {
+    [...row.cells].forEach((cell, at) => { cell.dataset.label = table.tHead.rows[0].cells[at].textContent; });
+    return row;
+  };
+
+  const lay = (table, rows, count) => {
+    table.tBodies[0].replaceChildren(...rows.slice(0, count).map((row) => labelled(table, row)));
+    const [waiting, more] = [waitingOf(table), moreOf(table)];
+    if (!waiting) return;
+    waiting.content.replaceChildren(...rows.slice(count));
+    more.querySelector("span").textContent = `${Math.min(count, rows.length)} of ${rows.length} trials are shown; trials.csv holds all.`;
+    more.querySelector("button").hidden = count >= rows.length;
+  };
+
   const sort = (table, header) => {
     const direction = header.getAttribute("aria-sort") === "ascending" ? -1 : 1;
     table.querySelectorAll("th").forEach((other) => other.removeAttribute("aria-sort"));
     header.setAttribute("aria-sort", direction === 1 ? "ascending" : "descending");
-    const rows = [...table.tBodies[0].rows].map((row) => ({ row, key: key(row, header.cellIndex) }));
+    const rows = rowsOf(table).map((row) => ({ row, key: key(row, header.cellIndex) }));
     rows.sort((one, other) => (one.key === null) - (other.key === null) || direction * compare(one.key, other.key));
-    table.tBodies[0].append(...rows.map(({ row }) => row));
+    lay(table, rows.map(({ row }) => row), table.tBodies[0].rows.length);
   };
 
   document.querySelectorAll(".sortable").forEach((table) => {
     table.classList.add("labelled");
+    const few = table.tBodies[0].rows.length;
+    lay(table, rowsOf(table), few);
+    moreOf(table)?.querySelector("button").addEventListener("click", () => lay(table, rowsOf(table), table.tBodies[0].rows.length + few));
     table.querySelectorAll("th").forEach((header) => {
-      for (const row of table.tBodies[0].rows) row.cells[header.cellIndex].dataset.label = header.textContent;
       const button = Object.assign(document.createElement("button"), { type: "button", textContent: header.textContent });
       header.replaceChildren(button);
       button.addEventListener("click", () => sort(table, header));

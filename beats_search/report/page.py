@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Final
 
 import jinja2
 from markupsafe import Markup
@@ -30,6 +31,9 @@ from beats_search.report.sections import run_section
 from beats_search.report.tables import trials_csv
 from beats_search.report.timing import TIES
 
+_ROWS: Final = 500
+"""How many trials a table shows at a time; a browser needs a second to lay out some thousands."""
+
 
 def write_page(runs: Sequence[RunRecord], path: Path, *, folders: Sequence[Path]) -> None:
     """Write the page of one run, or of several compared, to `path`; `folders` are those of the runs, in order.
@@ -44,9 +48,10 @@ def write_page(runs: Sequence[RunRecord], path: Path, *, folders: Sequence[Path]
 def write_results(run: RunRecord, folder: Path) -> None:
     """Write front.json, trials.csv, report.html, and a card beside each model of a run into its folder."""
     write_tables(run, folder)
+    home = folder.resolve()
     for trial, outcome in run.finished():
         beside = folder / model_folder(trial.number)
-        if beside.is_dir() and not beside.is_symlink():
+        if beside.is_dir() and beside.resolve() == home / model_folder(trial.number):  # no link leads elsewhere
             replace_text(beside / CARD, _json(dict(card(run, trial, outcome))))
     write_page([run], folder / "report.html", folders=[folder])
 
@@ -71,6 +76,7 @@ def _page(runs: Sequence[RunRecord], path: Path, folders: Sequence[Path]) -> str
         dark=DARK,
         darker=to_script_json(darker()),
         comparison=compare(runs, anchors) if len(runs) > 1 else None,
+        rows=_ROWS,
         sections=[run_section(*parts) for parts in zip(runs, shelves, anchors, strict=True)],
     )
 

@@ -13,7 +13,7 @@ from beats_search.records.run import RunRecord, TrialRecord
 from beats_search.report.answer import answer
 from beats_search.report.budget import Budget, budget_members, budgets
 from beats_search.report.embedding import script_json, to_script_json
-from beats_search.report.figures import hypervolume_figure, pareto_figure, plotted, unseen
+from beats_search.report.figures import covered, hypervolume_figure, pareto_figure, plotted, unseen
 from beats_search.report.front import known_hypervolume, reference_of
 from beats_search.report.links import Links
 from beats_search.report.measures import MEASURES, duration, plural, significant
@@ -130,12 +130,13 @@ def _pareto_title(run: RunRecord) -> str:
 def _pareto_notes(run: RunRecord) -> tuple[str, ...]:
     axes = {objective.name for objective in plotted(run)}
     third = [MEASURES[objective.name].word for objective in run.objectives if objective.name not in axes]
-    below = unseen(run)
+    below, left_out = unseen(run), covered(run)
     notes = (
         f"Colour shows {third[0]}. With three objectives the front is a surface, so no line is drawn." if third else "",
         f"Out of sight, far below the front: {plural(below, 'trial')}. Double-click the plot to see all."
         if below
         else "",
+        f"Not drawn: {plural(left_out, 'dominated trial')} where others are drawn already." if left_out else "",
         "The reference has not finished, so it is not drawn." if reference_of(run) is None else "",
     )
     return tuple(note for note in notes if note)

@@ -15,6 +15,7 @@ from beats_search.records.outcome import outcome_from_plain
 from beats_search.records.plain import from_plain
 from beats_search.records.plan import TrialPlan
 from beats_search.records.run import REFERENCE, TrialRecord
+from beats_search.search.rows import TrialRow
 
 Loss: TypeAlias = Literal["interrupted", "killed", "crashed"]
 """What cut a trial off: the user, the end of its process, or an error that is no failure of the trial."""
@@ -86,7 +87,15 @@ def read_account(trials: Sequence[FrozenTrial], records: Mapping[int, TrialRecor
     return account
 
 
-def plan_of(trial: Trial | FrozenTrial) -> TrialPlan:
+def read_history(trials: Sequence[TrialRow]) -> tuple[tuple[TrialRecord, ...], int]:
+    """Return the trials that have an outcome, in the order of their numbers, and how many proposals repeated one."""
+    records = tuple(record_of(trial) for trial in trials if "outcome" in trial.user_attrs)
+    numbers = {record.number for record in records}
+    repeated = [trial.user_attrs.get("duplicate_of") for trial in trials if "outcome" not in trial.user_attrs]
+    return records, sum(of in numbers for of in repeated)
+
+
+def plan_of(trial: Trial | FrozenTrial | TrialRow) -> TrialPlan:
     """Return the plan that a trial carries."""
     return from_plain(TrialPlan, trial.user_attrs["plan"])
 
@@ -95,15 +104,15 @@ def _lost(trial: FrozenTrial) -> Lost:
     return Lost(number=trial.number, loss=trial.user_attrs["lost"])
 
 
-def record_of(trial: Trial | FrozenTrial) -> TrialRecord:
+def record_of(trial: Trial | FrozenTrial | TrialRow) -> TrialRecord:
     """Return a trial that carries an outcome as a record."""
     return TrialRecord(
         number=trial.number,
         params=trial.params,
         plan=plan_of(trial),
         outcome=outcome_from_plain(trial.user_attrs["outcome"]),
-        began_s=trial.user_attrs["began_s"],
-        seconds=trial.user_attrs["seconds"],
+        began_s=from_plain(float, trial.user_attrs["began_s"]),
+        seconds=from_plain(float, trial.user_attrs["seconds"]),
         spared_at=trial.user_attrs.get("spared_at"),
-        known=trial.user_attrs.get("known", {}),
+        known={name: from_plain(float, value) for name, value in trial.user_attrs.get("known", {}).items()},
     )

@@ -12,7 +12,7 @@ from beats_search.pareto import hypervolume, point_of
 from beats_search.records.outcome import EpochScore, Stopped, TrialOutcome
 from beats_search.records.plan import TrialPlan
 from beats_search.records.run import REFERENCE, RunRecord
-from beats_search.search.stopping import GoOn, Spare, Stop, Stopping, judge
+from beats_search.search.stopping import GoOn, Spare, Stop, Stopping, is_rung, judge
 
 KeepGoing: TypeAlias = Callable[[EpochScore], bool]
 RunTrial: TypeAlias = Callable[[int, TrialPlan, KeepGoing], TrialOutcome]
@@ -63,8 +63,8 @@ class Attempt:
     def keep_going(self, score: EpochScore) -> bool:
         """Judge the trial after an epoch."""
         self._curve.append(score)
-        if self._stopping is None:
-            return True
+        if self._stopping is None or not is_rung(score.epoch, self._plan.training.epochs):
+            return True  # the run as it stands is not even looked at
         match judge(
             self._stopping, self._run(), number=self._number, plan=self._plan, known=self.known, curve=self._curve
         ):

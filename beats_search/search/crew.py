@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self, TypeAlias, final
 
-from beats_search.records.outcome import EpochScore, TrialOutcome
+from beats_search.records.outcome import EpochScore, Failed, TrialOutcome
 from beats_search.records.plan import TrialPlan
 from beats_search.search.attempt import RunTrial
 
@@ -42,6 +42,12 @@ class Dead:
 
     number: int
     how: str
+
+
+def overdue(number: int, seconds: float) -> Done:
+    """Return how a job ends that takes longer than so many seconds."""
+    reason = f"took longer than search.trial_timeout, {seconds:g} s"
+    return Done(number=number, outcome=Failed(stage="timeout", reason=reason))
 
 
 class Crew(Protocol):

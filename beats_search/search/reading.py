@@ -1,6 +1,8 @@
 """Reading: a run's study on disk in, its facts and its trials out. Nothing is written here."""
 
-from collections.abc import Mapping
+import gc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
@@ -16,8 +18,9 @@ from beats_search.records.objective import Constraint, Objective
 from beats_search.records.outcome import Latency
 from beats_search.records.plain import from_plain
 from beats_search.records.plan import TrialPlan
-from beats_search.records.run import Confirmation, RunRecord
-from beats_search.search.account import Account, read_account
+from beats_search.records.run import Confirmation, RunRecord, TrialRecord
+from beats_search.search.account import Account, read_account, read_history
+from beats_search.search.rows import trial_rows
 from beats_search.search.storage import closing_storage, open_storage
 
 MARK: Final = "beats_search"
@@ -28,6 +31,9 @@ SCHEMA: Final = 1
 
 
 _ANEW: Final = "--fresh starts a new run"
+
+_MISFITS: Final = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError)
+"""What is raised by data that are none of ours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +66,9 @@ def read_run(path: Path) -> RunRecord:
     Raises CommandError when the file is no study of ours, or damaged.
     """
     with closing_storage(open_storage(path)) as storage:
-        return run_record(*read_study(str(path), storage))
+        study, facts = _read_facts(str(path), storage)
+        with _understood(str(path)), _uncollected():
+            return _run_record(study, facts, *read_history(trial_rows(study, storage)))
 
 
 def is_study(path: Path) -> bool:
@@ -80,7 +88,7 @@ def read_facts(path: Path) -> RunFacts:
     Raises CommandError when the file is no study of ours, or damaged.
     """
     with closing_storage(open_storage(path)) as storage:
-        return read_study(str(path), storage)[1]
+        return _read_facts(str(path), storage)[1]
 
 
 def read_study(where: str, storage: RDBStorage, name: str | None = None) -> tuple[Study, RunFacts, Account]:
@@ -88,45 +96,81 @@ def read_study(where: str, storage: RDBStorage, name: str | None = None) -> tupl
 
     Raises CommandError, which says `where`, when they do not fit.
     """
+    study, facts = _read_facts(where, storage, name)
+    with _understood(where):
+        return study, facts, read_account(study.get_trials(deepcopy=False))
+
+
+def run_record(study: Study, facts: RunFacts, account: Account) -> RunRecord:
+    """Return the run as it stands, with the final latencies of the trials that were timed once more."""
+    trials = tuple(account.records[number] for number in sorted(account.records))
+    return _run_record(study, facts, trials, account.duplicates)
+
+
+def _read_facts(where: str, storage: RDBStorage, name: str | None = None) -> tuple[Study, RunFacts]:
+    """Return a study, the only one unless it has a name, with its facts."""
     try:
         study = optuna.load_study(study_name=name, storage=storage, sampler=RandomSampler())
         attributes = study.user_attrs
         schema = attributes[MARK]
     except (KeyError, ValueError) as error:
         raise CommandError(f"{where} is no study of beats-search; --out names another folder") from error
+    if schema != SCHEMA:
+        raise CommandError(
+            f"{where} is a run of another version of beats-search (schema {schema}, not {SCHEMA}); {_ANEW}"
+        )
+    with _understood(where):
+        known = {field.name: attributes[field.name] for field in fields(RunFacts) if field.name in attributes}
+        return study, from_plain(RunFacts, known)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep Python from looking for cycles among records, which have none: it takes as long as reading them."""
+    was_on = gc.isenabled()
+    gc.disable()
     try:
-        if schema == SCHEMA:
-            known = {field.name: attributes[field.name] for field in fields(RunFacts) if field.name in attributes}
-            facts = from_plain(RunFacts, known)
-            return study, facts, read_account(study.get_trials(deepcopy=False))
-    except (KeyError, ValueError, TypeError) as error:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@contextmanager
+def _understood(where: str) -> Iterator[None]:
+    """Turn what does not fit our records into CommandError, which says `where`."""
+    try:
+        yield
+    except _MISFITS as error:
         what = f"{type(error).__name__}: {error}"
         raise CommandError(
             f"{where} is a run of another version of beats-search, or damaged ({what}); {_ANEW}"
         ) from error
-    raise CommandError(f"{where} is a run of another version of beats-search (schema {schema}, not {SCHEMA}); {_ANEW}")
 
 
-def run_record(study: Study, facts: RunFacts, account: Account) -> RunRecord:
-    """Return the run as it stands, with the final latencies of the trials that were timed once more."""
+def _run_record(study: Study, facts: RunFacts, trials: tuple[TrialRecord, ...], duplicates: int) -> RunRecord:
     attributes = study.user_attrs
     final = {
         int(number): from_plain(Latency, latency) for number, latency in attributes.get("final_latency", {}).items()
     }
     searched = RunRecord(
         name=facts.name,
-        sampler=attributes.get("sampler", ""),
+        sampler=from_plain(str, attributes.get("sampler", "")),
         seed=facts.seed,
         objectives=facts.objectives,
         constraints=facts.constraints,
-        reference_point=attributes.get("reference_point", {}),
-        trials=tuple(account.records[number] for number in sorted(account.records)),
-        duplicates=account.duplicates,
+        reference_point={
+            name: from_plain(float, value) for name, value in attributes.get("reference_point", {}).items()
+        },
+        trials=trials,
+        duplicates=duplicates,
         environment=facts.environment,
         classes=facts.classes,
         input_shape=facts.input_shape,
         columns=facts.columns,
-        test_accuracy={int(number): share for number, share in attributes.get("test_accuracy", {}).items()},
+        test_accuracy={
+            int(number): from_plain(float, share) for number, share in attributes.get("test_accuracy", {}).items()
+        },
         confirmed={
             int(number): from_plain(Confirmation, told) for number, told in attributes.get("confirmed", {}).items()
         },

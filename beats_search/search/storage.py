@@ -97,6 +97,7 @@ def _storage(path: Path, mode: str) -> RDBStorage:
     def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(address, uri=True, timeout=_PATIENCE_S, check_same_thread=False)
         connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA trusted_schema = OFF")  # the file may be a stranger's
         return connection
 
     return RDBStorage("sqlite:///study.db", engine_kwargs={"creator": connect})

@@ -18,7 +18,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Final, Self, TypeAlias, final
 
 from beats_search.records.errors import SearchEndedError
-from beats_search.records.outcome import EpochScore, Failed, TrialOutcome
+from beats_search.records.outcome import EpochScore, TrialOutcome
 from beats_search.search.attempt import KeepGoing
 from beats_search.search.backends.messages import (
     BUG,
@@ -33,7 +33,7 @@ from beats_search.search.backends.messages import (
     write_job,
     write_report,
 )
-from beats_search.search.crew import Dead, Done, Job, Judge
+from beats_search.search.crew import Dead, Done, Job, Judge, overdue
 
 Try: TypeAlias = Callable[[Job, KeepGoing], TrialOutcome]
 """Tries a plan out; raises SearchEndedError when the disk is full."""
@@ -138,8 +138,7 @@ class Workers:
         job = worker.job
         worker.end()
         self._replace(worker)
-        reason = f"took longer than search.trial_timeout, {self._timeout:g} s"
-        return Done(number=job.number if job else -1, outcome=Failed(stage="timeout", reason=reason))
+        return overdue(job.number if job else -1, self._timeout or 0.0)
 
     def _replace(self, worker: "_Worker") -> None:
         self._workers[self._workers.index(worker)] = _Worker(self._open, worker.environment)

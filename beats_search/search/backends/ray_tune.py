@@ -15,6 +15,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from threading import Timer
 from typing import Any, Final, TypeAlias, final
 
 import ray
@@ -29,7 +30,7 @@ from beats_search.records.run import RunRecord
 from beats_search.search.attempt import Attempt
 from beats_search.search.backends.local import Try
 from beats_search.search.backends.messages import BUG, DISK, read_job, write_job
-from beats_search.search.crew import Dead, Done, Job
+from beats_search.search.crew import Dead, Done, Job, overdue
 from beats_search.search.sitting import Ending, Sitting
 from beats_search.search.stopping import Stopping
 
@@ -58,7 +59,8 @@ class RayTune:
 
     Each trial takes `resources`, such as `{"CPU": 1, "GPU": 0.5}`; at most `workers` run at a time, as many as
     fit where that is None. `keep` takes in their files here. With a `target`, trials run on those nodes alone that
-    were started with the label `beats-search-target=<target>`.
+    were started with the label `beats-search-target=<target>`. One that takes longer than `trial_timeout` seconds
+    has failed; its actor is killed, and another takes its place.
     """
 
     open_trials: OpenThere
@@ -68,12 +70,13 @@ class RayTune:
     address: str = ""
     stopping: Stopping | None = None
     target: str = ""
+    trial_timeout: float | None = None
 
     def __call__(self, sitting: Sitting) -> Ending:
         """Run trials until the sitting has no more, and return why; CommandError where there is no such cluster."""
         with _cluster(self.address), tempfile.TemporaryDirectory(prefix="beats-search-ray-") as aside:
-            desk = _desk(self.keep)
-            searcher = _Asking(sitting, desk)
+            desk = _desk(self.keep, self.trial_timeout)
+            searcher = _Asking(sitting, desk, self.trial_timeout or 0.0)
             trainable = tune.with_parameters(_Trials, open_trials=self.open_trials, desk=desk, stopping=self.stopping)
             tuner = tune.Tuner(
                 tune.with_resources(trainable, self._placed()),
@@ -96,11 +99,13 @@ class RayTune:
 
 @final
 class _Desk:
-    """What trials of a cluster share: the run as it stands, and a way for their files to the run's folder."""
+    """What trials of a cluster share: the run as it stands, a way for their files to its folder, and a clock."""
 
-    def __init__(self, keep: Keep) -> None:
-        self._keep = keep
+    def __init__(self, keep: Keep, trial_timeout: float | None) -> None:
+        self._keep, self._timeout = keep, trial_timeout
         self._record: RunRecord | None = None
+        self._clocks: dict[int, Timer] = {}
+        self._overdue: set[int] = set()
 
     def note(self, record: RunRecord) -> None:
         """Take in the run as it stands."""
@@ -114,14 +119,33 @@ class _Desk:
         """Take in a file of a trial."""
         self._keep(number, name, data)
 
+    def began(self, number: int, actor: Any) -> None:  # noqa: ANN401 - a handle of an actor
+        """Start the clock of a trial, at whose end its actor is killed, whatever that is at."""
+        if self._timeout is not None:
+            self._clocks[number] = Timer(self._timeout, self._end, [number, actor])
+            self._clocks[number].start()
+
+    def ended(self, number: int) -> None:
+        """Stop the clock of a trial."""
+        if clock := self._clocks.pop(number, None):
+            clock.cancel()
+
+    def was_overdue(self, number: int) -> bool:
+        """Tell whether a trial was ended by its clock."""
+        return number in self._overdue
+
+    def _end(self, number: int, actor: Any) -> None:  # noqa: ANN401 - a handle of an actor
+        self._overdue.add(number)
+        ray.kill(actor)
+
 
 @final
 class _Asking(Searcher):
     """Tune's view of a sitting. What the sitting raises ends the search, and is raised anew at its end."""
 
-    def __init__(self, sitting: Sitting, desk: Any) -> None:  # noqa: ANN401 - a handle of an actor
+    def __init__(self, sitting: Sitting, desk: Any, trial_timeout: float) -> None:  # noqa: ANN401 - an actor
         super().__init__()
-        self._sitting, self._desk = sitting, desk
+        self._sitting, self._desk, self._timeout = sitting, desk, trial_timeout
         self.errors = _Errors()
         self._numbers: dict[str, int] = {}
         self._ending: Ending | None = None
@@ -151,10 +175,15 @@ class _Asking(Searcher):
         if number is None or self._raised is not None:
             return
         try:
-            how = self.errors.texts.pop(trial_id, "its process ended")
-            self._sitting.settle(_done(number, result) if result and not error else Dead(number=number, how=how))
+            self._sitting.settle(_done(number, result) if result and not error else self._buried(number, trial_id))
         except Exception as raised:  # noqa: BLE001 - raised anew by `ending`
             self._raised = raised
+
+    def _buried(self, number: int, trial_id: str) -> Done | Dead:
+        how = self.errors.texts.pop(trial_id, "its process ended")
+        if ray.get(self._desk.was_overdue.remote(number)):
+            return overdue(number, self._timeout)
+        return Dead(number=number, how=how)
 
     def __getstate__(self) -> dict[str, object]:
         """Return nothing: Tune notes what it would need to go on, and we go on from the study."""
@@ -220,6 +249,7 @@ class _Trials(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Run the trial."""
         job = self._job
+        ray.get(self._desk.began.remote(job.number, ray.get_runtime_context().current_actor))
         attempt = Attempt(
             lambda: ray.get(self._desk.record.remote()),
             job.number,
@@ -233,16 +263,18 @@ class _Trials(tune.Trainable):
             return {"done": True, "raised": DISK, "text": str(error)}
         except Exception:  # noqa: BLE001 - whatever it is, it ends the search, and is told there
             return {"done": True, "raised": BUG, "text": traceback.format_exc()}
+        finally:
+            ray.get(self._desk.ended.remote(job.number))
         return {"done": True, "outcome": json.dumps(tagged(attempted.outcome)), "spared_at": attempted.spared_at}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Keep nothing: what was trained is in the stage store."""
 
 
-def _desk(keep: Keep) -> Any:  # noqa: ANN401 - a handle of an actor
+def _desk(keep: Keep, trial_timeout: float | None) -> Any:  # noqa: ANN401 - a handle of an actor
     """Return the desk, on this node, where the run's folder is."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(num_cpus=0)(_Desk).options(scheduling_strategy=here).remote(keep)
+    return ray.remote(num_cpus=0)(_Desk).options(scheduling_strategy=here).remote(keep, trial_timeout)
 
 
 def _fitting(resources: Mapping[str, float], target: str) -> int:
