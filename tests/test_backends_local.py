@@ -103,8 +103,8 @@ def test_workers_that_cannot_begin_end_the_search(tmp_path: Path) -> None:
         searched(tmp_path, Toys(folder=tmp_path, unborn=True))
 
 
-def test_the_judge_is_asked_after_each_epoch(tmp_path: Path) -> None:
-    """A worker goes on as long as it is told to, and says where it was stopped."""
+def test_the_judge_is_asked_after_each_rung(tmp_path: Path) -> None:
+    """A worker goes on as long as it is told to, and says where it was stopped; other epochs wait for nobody."""
     asked: list[tuple[int, int]] = []
 
     def judge(number: int, score: EpochScore) -> bool:
@@ -116,7 +116,7 @@ def test_the_judge_is_asked_after_each_epoch(tmp_path: Path) -> None:
         assert crew.wait(judge) == Done(number=2, outcome=Stopped(epoch=2, reason="told to", curve=()))
         crew.begin(Job(number=9, plan=REFERENCE))
         assert crew.wait(judge) == Done(number=9, outcome=outcome_of(REFERENCE))
-    assert asked == [(2, 1), (2, 2), (9, 1), (9, 2), (9, 3)]
+    assert asked == [(2, 1), (2, 2), (9, 1), (9, 2)]
 
 
 SEARCH = """

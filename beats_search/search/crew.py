@@ -11,7 +11,7 @@ from beats_search.records.plan import TrialPlan
 from beats_search.search.attempt import RunTrial
 
 Judge: TypeAlias = Callable[[int, EpochScore], bool]
-"""Tells of a trial, by its number and after an epoch, whether it goes on."""
+"""Tells of a trial, by its number and after an epoch that is a rung, whether it goes on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,7 @@ class Crew(Protocol):
         """Take on a job; there are fewer than `size` under way."""
 
     def wait(self, judge: Judge) -> Done | Dead:
-        """Return the next job that has ended, and ask the judge after each epoch of all others; one is under way.
+        """Return the next job that has ended, and ask the judge after each rung of all others; one is under way.
 
         Raises what ends the search: SearchEndedError of a full disk, or an error that is no failure of a trial.
         """

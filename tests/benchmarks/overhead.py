@@ -1,11 +1,12 @@
 """Overhead: what a search costs beside its trials, and what many workers and many trials make of it.
 
-    python tests/benchmarks/overhead.py --out FILE.json [--steps local ray workers many] [--trials 100]
+    python tests/benchmarks/overhead.py --out FILE.json [--steps local ray workers real many] [--trials 100]
 
 `local`, `ray`: trials that do nothing, one at a time, in a process of their own and on Ray. A trial's overhead is
 the wall time from one answer to the next, without the sampler and the storage, which are told beside it. `workers`:
-trials that compute for a while, by two workers and by one, each on one thread, in turns. `many`: a run with so many
-recorded trials; the seconds that a proposal, `show`, `report` and opening the page take, and the page's size.
+trials that compute for a while, by two workers and by one, each on one thread, in turns; `real`: the same with trials
+of digits, which keep still while another is timed. `many`: a run with so many recorded trials; the seconds that a
+proposal, `show`, `report` and opening the page take, and the page's size.
 """
 
 import argparse
@@ -36,6 +37,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the toys of the 
 from search_toy import OBJECTIVES, Trials, budget, domain, finished, new_ledger, outcome_of, problem
 
 from beats_search.app.recording import saving
+from beats_search.app.running import RunRequest, run
 from beats_search.measuring.machine import describe_machine
 from beats_search.records.event import Ended, Event
 from beats_search.records.outcome import TrialOutcome
@@ -49,6 +51,8 @@ from beats_search.search.study import Drive, by, search
 from search_efficiency_courses import write_aside
 
 _TESTS: Final = Path(__file__).resolve().parents[1]
+_SPACE: Final = _TESTS.parent / "search_spaces" / "digits.yaml"
+_EPOCHS: Final = 30
 _BUSY_S: Final = 0.25
 _REPEATS: Final = 3
 _FIRST: Final = 5
@@ -140,6 +144,31 @@ def of_workers(trials: int) -> Mapping[str, Any]:
     pairs = [(_seconds(1, trials), _seconds(2, trials)) for _ in range(_REPEATS)]
     ratios = sorted(one / two for one, two in pairs)
     return {"ratio": median(ratios), "low": ratios[0], "high": ratios[-1], "pairs": len(pairs), "trials": trials}
+
+
+def of_real(trials: int) -> Mapping[str, Any]:
+    """Return by how much two workers are faster than one in the shipped digits space, on one thread each, in turns."""
+    pairs = [(_searching_s(1, trials), _searching_s(2, trials)) for _ in range(_REPEATS)]
+    ratios = sorted(one / two for one, two in pairs)
+    return {"ratio": median(ratios), "low": ratios[0], "high": ratios[-1], "pairs": len(pairs), "trials": trials}
+
+
+def _searching_s(workers: int, trials: int) -> float:
+    """Return the seconds from the end of the reference to that of the last trial."""
+    ends: list[float] = []
+    changes = {
+        "search.workers": workers, "search.trials": trials, "search.sampler": "random_search", "search.timeout": "1h",
+        "search.probe": "false", "search.stop_early": "false", "search.reuse": "false", "training.epochs": _EPOCHS,
+    }  # fmt: skip
+
+    def watch(event: Event, _: object) -> None:
+        if isinstance(event, Ended):
+            ends.append(time.perf_counter())
+
+    with tempfile.TemporaryDirectory() as made, patch.dict(os.environ, {"OMP_NUM_THREADS": "1"}):
+        asked = tuple(f"{path}={value}" for path, value in changes.items())
+        run(RunRequest(space=_SPACE, changes=asked, out=Path(made) / "run"), watch)
+    return ends[-1] - ends[0]
 
 
 def _seconds(workers: int, trials: int) -> float:
@@ -243,6 +272,7 @@ STEPS: Final[Mapping[str, Callable[[argparse.Namespace], Mapping[str, Any]]]] = 
     "local": lambda chosen: of_trials(lambda: by(Workers(Nothing(), [{}])), chosen.trials),
     "ray": lambda chosen: of_trials(_on_ray, chosen.trials),
     "workers": lambda chosen: of_workers(chosen.trials),
+    "real": lambda chosen: of_real(chosen.real_trials),
     "many": lambda chosen: of_many(chosen.recorded),
 }
 
@@ -253,6 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.json")
     parser.add_argument("--steps", nargs="+", choices=list(STEPS), default=list(STEPS))
     parser.add_argument("--trials", type=int, default=100)
+    parser.add_argument("--real-trials", type=int, default=20)
     parser.add_argument("--recorded", type=int, default=10_000)
     chosen = parser.parse_args(arguments)
     os.environ["PYTHONPATH"] = os.pathsep.join([str(_TESTS), str(_TESTS.parent)])

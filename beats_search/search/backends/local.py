@@ -12,6 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -34,6 +35,7 @@ from beats_search.search.backends.messages import (
     write_report,
 )
 from beats_search.search.crew import Dead, Done, Job, Judge, overdue
+from beats_search.search.stopping import is_rung
 
 Try: TypeAlias = Callable[[Job, KeepGoing], TrialOutcome]
 """Tries a plan out; raises SearchEndedError when the disk is full."""
@@ -240,7 +242,9 @@ def _work(ours: Connection, open_trials: Open, environment: Mapping[str, str]) -
     os.environ.update(environment)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
-    def keep_going(score: EpochScore) -> bool:
+    def keep_going(epochs: int, score: EpochScore) -> bool:
+        if not is_rung(score.epoch, epochs):
+            return True  # nobody is kept waiting who may be busy with a proposal
         ours.send_bytes(write_report(Scored(score)))
         return ours.recv_bytes() == _GO
 
@@ -249,7 +253,8 @@ def _work(ours: Connection, open_trials: Open, environment: Mapping[str, str]) -
         while True:
             job = read_job(ours.recv_bytes())
             ours.send_bytes(write_report(Ready()))
-            ours.send_bytes(write_report(Ended(try_plan(job, keep_going))))
+            asking = partial(keep_going, job.plan.training.epochs)
+            ours.send_bytes(write_report(Ended(try_plan(job, asking))))
     except (EOFError, BrokenPipeError):
         return
     except SearchEndedError as error:
