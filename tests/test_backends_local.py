@@ -103,6 +103,18 @@ def test_workers_that_cannot_begin_end_the_search(tmp_path: Path) -> None:
         searched(tmp_path, Toys(folder=tmp_path, unborn=True))
 
 
+def test_a_trial_does_not_pay_for_the_time_it_is_kept_waiting(tmp_path: Path) -> None:
+    """While the search itself is busy, the clock of a trial that waits for its answer stands still."""
+
+    def slow(*_: object) -> bool:
+        time.sleep(0.6)
+        return True
+
+    with Workers(Toys(folder=tmp_path, always="score"), [{}], trial_timeout=1.0) as crew:
+        crew.begin(Job(number=1, plan=REFERENCE))
+        assert crew.wait(slow) == Done(number=1, outcome=outcome_of(REFERENCE))
+
+
 def test_the_judge_is_asked_after_each_rung(tmp_path: Path) -> None:
     """A worker goes on as long as it is told to, and says where it was stopped; other epochs wait for nobody."""
     asked: list[tuple[int, int]] = []
@@ -152,7 +164,7 @@ def test_workers_end_with_the_search(tmp_path: Path, number: int, group: bool, c
         text=True,
         start_new_session=True,
     ) as running:
-        _await((tmp_path / "2").exists)
+        _await(lambda: (tmp_path / "2").exists() and (tmp_path / "2").read_text(encoding="ascii").endswith("\n"))
         worker = int((tmp_path / "2").read_text(encoding="ascii").split()[0])
         (os.killpg if group else os.kill)(running.pid, number)
         out, errors = running.communicate(timeout=60)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from beats_search.records.event import Began, Event, Reclaimed
 from beats_search.records.outcome import Failed, Stopped, TrialOutcome
 from beats_search.search.attempt import KeepGoing
 from beats_search.search.backends.local import Try
-from beats_search.search.backends.ray_tune import Keep, RayTune
+from beats_search.search.backends.ray_tune import Keep, RayTune, _Desk
 from beats_search.search.crew import Job
 from beats_search.search.domain import domain_of
 from beats_search.search.folder import model_file
@@ -132,6 +133,39 @@ def test_a_trial_that_takes_too_long_has_failed_on_the_cluster(tmp_path: Path) -
     assert trials[1].outcome == Failed(stage="timeout", reason="took longer than search.trial_timeout, 1 s")
     assert [trial.outcome for trial in trials[2:]] == [outcome_of(trial.plan) for trial in trials[2:]]
     assert [toys.begun(number) for number in range(4)] == [1, 1, 1, 1]
+
+
+def test_the_clock_of_an_attempt_is_not_that_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An actor that died told nobody: its clock ends with the next attempt, which has all of its own time."""
+    killed: list[str] = []
+    monkeypatch.setattr(ray, "kill", killed.append)
+    desk = _Desk(lambda *_: None, 0.4)
+    desk.began(5, "first")
+    time.sleep(0.25)
+    desk.began(5, "second")
+    time.sleep(0.25)
+    assert not killed
+    assert not desk.was_overdue(5)
+    time.sleep(0.3)
+    assert killed == ["second"]
+    assert desk.was_overdue(5)
+    desk.began(6, "third")
+    desk.ended(6)
+    time.sleep(0.5)
+    assert killed == ["second"]
+
+
+@pytest.mark.parametrize(("told", "resources", "address"), [
+    ("search.resources: no trial fits .* GPU 3", {"CPU": 0.5, "GPU": 3.0}, ""),
+    ("search.ray.address 'head'", {"CPU": 0.5}, "head"),
+])  # fmt: skip
+def test_a_cluster_that_can_run_nothing_is_told(
+    told: str, resources: dict[str, float], address: str, tmp_path: Path
+) -> None:
+    """More than this machine has, and an address that is none."""
+    drive = replace(on_ray(tmp_path, Toys(folder=tmp_path), 2, address=address), resources=resources)
+    with new_ledger(tmp_path / "study.db") as ledger, pytest.raises(CommandError, match=told):
+        search(problem(Trials()), ledger, budget(6), drive=drive)
 
 
 def test_a_bug_ends_the_search_as_itself(tmp_path: Path) -> None:

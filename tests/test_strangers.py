@@ -3,8 +3,9 @@
 import json
 import os
 import sqlite3
+import struct
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,11 @@ from beats_search.app.runs import report, show
 from beats_search.records.errors import CommandError
 from beats_search.report.files import replace_text
 
+MAGIC = bytes.fromhex("d9d505f920a163d7")
 ESCAPE = "\x1b]0;pwned\x07"
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4),
+    st.none() | st.booleans() | st.integers() | st.just(10**400) | st.floats() | st.text(max_size=4),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
     max_leaves=4,
 )
@@ -64,18 +66,21 @@ def replaced(document: object, place: int, by: object) -> object:
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(key=st.sampled_from(["plan", "outcome", "began_s", "seconds"]), place=st.integers(0, 40), by=VALUES)
-def test_a_study_of_anything_is_shown_or_refused_in_words(run: Path, key: str, place: int, by: object) -> None:
-    """Whatever one value of a trial is replaced by, nothing but the error of a damaged run is raised."""
-    where = "FROM trial_user_attributes WHERE key = ? ORDER BY trial_id DESC LIMIT 1"
+@given(of=st.sampled_from(["trial", "study"]), which=st.integers(0, 10**6), place=st.integers(0, 40), by=VALUES)
+def test_a_study_of_anything_is_shown_or_refused_in_words(
+    run: Path, of: str, which: int, place: int, by: object
+) -> None:
+    """Whatever one value of a trial or of the study is replaced by, the command ends as it should, or in a message."""
+    table, row_id = f"{of}_user_attributes", f"{of}_user_attribute_id"
     with closing(sqlite3.connect(run / "study.db")) as connection:
-        ((row, written),) = connection.execute(f"SELECT trial_user_attribute_id, value_json {where}", (key,))
+        rows = connection.execute(f"SELECT {row_id}, value_json FROM {table} ORDER BY 1").fetchall()  # noqa: S608 - ours
+    row, written = rows[which % len(rows)]
     changed = json.dumps(replaced(json.loads(written), place, by))
-    statement = "UPDATE trial_user_attributes SET value_json = ? WHERE trial_user_attribute_id = ?"
+    statement = f"UPDATE {table} SET value_json = ? WHERE {row_id} = ?"  # noqa: S608 - ours
     change(run, statement, changed, row)
-    with suppress(CommandError):
-        show(run)
-        report([run])
+    for command in ("show", "report"):
+        ended = call(command, run)
+        assert ended.exit_code in {0, 2}, ended.output
     change(run, statement, written, row)
 
 
@@ -86,6 +91,9 @@ def test_a_study_of_anything_is_shown_or_refused_in_words(run: Path, key: str, p
         "UPDATE trial_params SET param_value = 1e9",
         "UPDATE trial_params SET distribution_json = '{}'",
         "UPDATE study_user_attributes SET value_json = '3' WHERE key = 'objectives'",
+        "UPDATE study_user_attributes SET value_json = '[]' WHERE key = 'objectives'",
+        "UPDATE trial_user_attributes SET value_json = CAST(x'ff' AS TEXT)",
+        "UPDATE study_directions SET direction = 'XX'",
         "UPDATE study_user_attributes SET value_json = '{\"accuracy\": []}' WHERE key = 'reference_point'",
         "UPDATE trial_user_attributes SET value_json = '" + 100_000 * "[" + "' WHERE key = 'plan'",
     ],
@@ -96,6 +104,38 @@ def test_damage_is_told(run: Path, statement: str, command: Callable[[Path], obj
     change(run, statement)
     with pytest.raises(CommandError, match="damaged"):
         command(run)
+
+
+def test_a_study_that_leads_elsewhere_is_left_alone(run: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A journal that names a further file, which SQLite would delete, and a link to a database of someone else."""
+    precious = tmp_path_factory.mktemp("elsewhere") / "precious"
+    precious.write_text("mine", encoding="ascii")
+    name, pages = str(precious).encode(), (run / "study.db").stat().st_size // 4096
+    head = MAGIC + struct.pack(">IIIII", 0, 0, pages, 512, 4096)
+    trailer = struct.pack(">I", 0x40000000 // 4096 + 1) + name + struct.pack(">II", len(name), sum(name)) + MAGIC
+    journal = run / "study.db-journal"
+    journal.write_bytes(head.ljust(512, b"\0") + trailer)
+    for command in ("show", "report"):
+        assert call(command, run).exit_code == 2
+    assert precious.read_text(encoding="ascii") == "mine"
+    journal.unlink()
+    (run / "study.db").rename(precious.with_name("theirs.db"))
+    (run / "study.db").symlink_to(precious.with_name("theirs.db"))
+    assert call("show", run).exit_code == 2
+
+
+def test_a_text_is_no_markup_of_the_terminal(run: Path) -> None:
+    """Neither a link nor a tag that nobody opened: it is printed as it stands."""
+    with closing(sqlite3.connect(run / "study.db")) as connection:
+        read = "SELECT trial_user_attribute_id, value_json FROM trial_user_attributes WHERE key = 'outcome' ORDER BY 1"
+        row, written = connection.execute(read).fetchone()
+    for text in ("int[/x]8", "[link=http://evil]fp32"):
+        outcome = {**json.loads(written), "executed_as": text}
+        write = "UPDATE trial_user_attributes SET value_json = ? WHERE trial_user_attribute_id = ?"
+        change(run, write, json.dumps(outcome), row)
+        shown = call("show", run)
+        assert shown.exit_code == 0, shown.output
+        assert text in shown.output
 
 
 def test_texts_of_a_run_do_not_steer_the_terminal(run: Path) -> None:

@@ -28,7 +28,7 @@ Watch: TypeAlias = Callable[[Event, RunRecord], None]
 _PAGE_EVERY_S: Final = 30.0
 _BRIEF_S: Final = 0.05
 _MOST_SHARE: Final = 0.05
-"""Tables that take longer than `_BRIEF_S` to write take no more than this share of a search's time."""
+"""Tables that take longer than `_BRIEF_S` to write, and the page, take no more than this share of a search's time."""
 
 
 def open_ledger(
@@ -106,11 +106,11 @@ def saving(ledger: "Ledger", folder: Path, watch: Watch) -> Notify:
     """Return a `notify` that keeps the results on disk as good as the trials that have ended."""
     from beats_search.report.page import write_results, write_tables
 
-    drawn = time.monotonic()
+    draw_at = time.monotonic() + _PAGE_EVERY_S
     rest_until = 0.0
 
     def note(event: Event) -> None:
-        nonlocal drawn, rest_until
+        nonlocal draw_at, rest_until
         record = ledger.run_record()
         if isinstance(event, Ended):
             hand_over(ledger, record, event.record, folder)
@@ -118,9 +118,10 @@ def saving(ledger: "Ledger", folder: Path, watch: Watch) -> Notify:
                 write_tables(record, folder)
                 took = time.monotonic() - began
                 rest_until = began + (took / _MOST_SHARE if took > _BRIEF_S else 0.0)
-            if time.monotonic() - drawn > _PAGE_EVERY_S:
+            if (began := time.monotonic()) >= draw_at:
                 write_results(record, folder)
-                drawn = time.monotonic()
+                took = time.monotonic() - began
+                draw_at = began + took + max(_PAGE_EVERY_S, took / _MOST_SHARE)
         watch(event, record)
 
     return note

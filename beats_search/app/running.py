@@ -14,6 +14,7 @@ from beats_search.app.spaces import read
 from beats_search.app.working import Hire, clustered, instruments, spawned, workplace_of
 from beats_search.records.errors import BeatsError, CommandError, NothingFinishedError, SearchEndedError
 from beats_search.records.event import Confirming, Noticed, Notify, Retiming
+from beats_search.records.outcome import Finished
 from beats_search.records.run import Confirmation, RunRecord
 from beats_search.search.folder import check_folder, clear_folder, model_file, tidy_folder
 
@@ -91,7 +92,7 @@ def run(request: RunRequest, watch: Watch = lambda _event, _record: None, hire: 
             except (NothingFinishedError, SearchEndedError) as error:
                 with contextlib.suppress(BeatsError, OSError):
                     _conclude(ledger, folder, space, window)
-                if not ledger.run_record().finished():
+                if not any(isinstance(trial.outcome, Finished) for trial in ledger.account.records.values()):
                     raise NothingFinishedError(str(error)) from error
                 raise
             record = _conclude(ledger, folder, space, window)
@@ -118,16 +119,22 @@ def _clear(folder: Path, space: "SearchSpace") -> None:
 
 def _conclude(ledger: "Ledger", folder: Path, space: "SearchSpace", window: "QuietWindow") -> RunRecord:
     """Write all results, and the study beside them where that is in a shared storage."""
-    record = conclude(ledger, folder, window)
-    if space.search.storage:
-        copy_to(folder, space.search.storage, space.name)
+    from beats_search.search.storage import kept
+
+    with kept(ledger.where):
+        record = conclude(ledger, folder, window)
+        if space.search.storage:
+            copy_to(folder, space.search.storage, space.name)
     return record
 
 
 def _settled(ledger: "Ledger", folder: Path, plan: "SearchPlan", tools: "Instruments", notify: Notify) -> bool:
     """Time the front once more and train it anew where that is asked for; tell whether that was not interrupted."""
+    from beats_search.search.storage import kept
+
     try:
-        exchange(ledger, folder)
+        with kept(ledger.where):
+            exchange(ledger, folder)
         _time_once_more(ledger, folder, tools.window, notify)
         _confirm(ledger, plan.confirm, tools.window, notify)
     except KeyboardInterrupt:

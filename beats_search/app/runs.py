@@ -1,7 +1,8 @@
 """Runs: the folder of a run in, its front, its page, its models, or a comparison of samplers on it out."""
 
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,18 +17,21 @@ if TYPE_CHECKING:
 
 
 def show(folder: Path) -> tuple[RunRecord, tuple["FrontRow", ...]]:
-    """Return a run and the rows of its front; CommandError when the folder holds no run."""
+    """Return a run and the rows of its front; CommandError when the folder holds no run, or a damaged one."""
     from beats_search.report.tables import front_rows
 
     record = read_record(folder)
-    return record, front_rows(record)
+    with _told(folder):
+        return record, front_rows(record)
 
 
 def front_json(folder: Path) -> str:
     """Return a run's front as the text of front.json."""
     from beats_search.report.front import front_document
 
-    return json.dumps(front_document(read_record(folder)), indent=2, allow_nan=False)
+    record = read_record(folder)
+    with _told(folder):
+        return json.dumps(front_document(record), indent=2, allow_nan=False)
 
 
 def report(folders: Sequence[Path], out: Path | None = None) -> Path:
@@ -35,13 +39,14 @@ def report(folders: Sequence[Path], out: Path | None = None) -> Path:
     from beats_search.report.page import write_page, write_results
 
     records = [read_record(folder) for folder in folders]
-    if out is None and len(folders) == 1:
-        write_results(records[0], folders[0])
-        return folders[0] / "report.html"
-    page = out or Path("comparison.html")
-    page.parent.mkdir(parents=True, exist_ok=True)
-    write_page(records, page, folders=folders)
-    return page
+    with _told(*folders):
+        if out is None and len(folders) == 1:
+            write_results(records[0], folders[0])
+            return folders[0] / "report.html"
+        page = out or Path("comparison.html")
+        page.parent.mkdir(parents=True, exist_ok=True)
+        write_page(records, page, folders=folders)
+        return page
 
 
 def export(folder: Path, number: int, to: Path) -> tuple[Path, ...]:
@@ -69,6 +74,17 @@ def replay(folder: Path, samplers: Sequence[str]) -> tuple["ReplayRow", ...]:
         raise CommandError(f"--sampler takes names of {', '.join(plugins.names('samplers'))}, got {some}")
     domain = starting_at(domain_of(space), space, facts.reference)
     return replay_run(record, domain, [Part(name=name) for name in samplers])
+
+
+@contextlib.contextmanager
+def _told(*folders: Path) -> Iterator[None]:
+    """Turn what cannot be told of runs into CommandError: no search has written it, unless we have a defect."""
+    try:
+        yield
+    except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        which, what = " or ".join(map(str, folders)), f"{type(error).__name__}: {error}"
+        text = f"{which} is damaged, or beats-search has a defect ({what:.200}); --debug shows where"
+        raise CommandError(text) from error
 
 
 def read_record(folder: Path) -> RunRecord:

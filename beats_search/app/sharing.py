@@ -44,9 +44,11 @@ def hand_over(ledger: "Ledger", record: RunRecord, trial: TrialRecord, folder: P
     """Let other machines have the model of a trial of this one that has just reached the front; the reference's too."""
     from beats_search.pareto import front_of_run
 
+    if ledger.handover is None:
+        return
     wanted = {REFERENCE, *(member.number for member, _ in front_of_run(record))}
     model = model_file(folder, trial.number)
-    if ledger.handover is None or trial.number not in wanted or not model.exists():
+    if trial.number not in wanted or not model.exists():
         return
     if ledger.handover.get(trial.number) is None:
         ledger.handover.put(trial.number, model.name, model.read_bytes())

@@ -8,5 +8,5 @@ _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def printable(text: str) -> str:
-    """Return a text without its control characters: a run of a stranger shall not steer the terminal."""
-    return _CONTROL.sub("", text)
+    """Return a text without control characters, with which a stranger's run could steer the terminal, and whole."""
+    return _CONTROL.sub("", text).encode("utf-8", "replace").decode("utf-8")

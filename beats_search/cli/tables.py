@@ -25,13 +25,14 @@ if TYPE_CHECKING:
 class Terminal(Console):
     """A console whose reader may leave, as `head` does: nothing more is printed then, and work goes on.
 
-    Control characters of a text are not printed: a run of a stranger shall not steer the terminal.
+    Control characters of a text are not printed, nor links: a run of a stranger shall not steer the terminal.
     """
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
-        """Return what a renderable shows, without the control characters in its texts."""
+        """Return what a renderable shows, without links and the control characters in its texts."""
         for segment in super().render(renderable, options):
-            yield segment if segment.control else segment._replace(text=printable(segment.text))
+            style = segment.style.update_link(None) if segment.style and segment.style.link else segment.style
+            yield segment if segment.control else Segment(printable(segment.text), style)
 
     def on_broken_pipe(self) -> None:
         """Print into nothing from now on, instead of ending the process."""
@@ -58,7 +59,7 @@ def front_table(rows: Sequence["FrontRow"]) -> Table:
             "–" if row.speedup is None else f"{row.speedup:.1f}×",
             f"{row.size_kb:.1f}",
             *(measured(name, value) for name, value in row.others),
-            row.executed_as,
+            escape(row.executed_as),
             *([row.again] if anew else []),
             *([", ".join(map(str, row.ties))] if row.ties else []),
         )
@@ -77,9 +78,11 @@ def print_result(result: "RunResult") -> None:
     _print_rows(console, result.record, front_rows(result.record))
     for saved in savings_in_words(result.record):
         console.print(f"\n{escape(saved)}", highlight=False)
-    console.print(f"\npage    {result.folder / 'report.html'}", highlight=False, soft_wrap=True)
+    page = f"\npage    {result.folder / 'report.html'}"
+    console.print(page, highlight=False, soft_wrap=True, markup=False)
     files = sorted({outcome.model_file for _, outcome in result.record.finished()})
-    console.print(f"models  {result.folder / 'models'}/<trial>/{' or '.join(files)}", highlight=False, soft_wrap=True)
+    models = f"models  {result.folder / 'models'}/<trial>/{' or '.join(files)}"
+    console.print(models, highlight=False, soft_wrap=True, markup=False)
 
 
 def print_front(record: "RunRecord", rows: Sequence["FrontRow"]) -> None:

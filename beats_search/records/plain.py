@@ -10,13 +10,16 @@ import math
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
-from types import UnionType
-from typing import Any, TypeAlias, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Final, Literal, TypeAlias, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from beats_search.records.part import Part
+from beats_search.records.part import Part, Scalar, Setting
 
 Plain: TypeAlias = Union[Mapping[str, "Plain"], list["Plain"], str, int, float, bool, None]  # noqa: UP007 - a forward reference has no |
 Record = TypeVar("Record")
+Value = TypeVar("Value")
+
+_LARGEST: Final = 2**63
 
 
 def to_plain(value: object) -> Plain:
@@ -76,38 +79,57 @@ def _reader(kind: Hashable) -> Callable[[Any], Any]:
 
 
 def _scalar_reader(kind: Hashable) -> Callable[[Plain], Plain]:
+    """Return what reads a scalar of a kind, of several, or one of some literals; all else is read as it is."""
     if kind is float:
         return _read_number
-    return _checking_reader(cast("type", kind)) if kind in {str, int, bool} else lambda data: data
+    kinds = get_args(kind) if get_origin(kind) in {UnionType, Union} else (kind,)
+    literals = {value for each in kinds if get_origin(each) is Literal for value in get_args(each)}
+    types = tuple(each for each in kinds if each in {str, int, float, bool, NoneType})
+    if len(types) + any(get_origin(each) is Literal for each in kinds) == 0:
+        return lambda data: data
+    types += (int,) if float in types else ()
+
+    def read(data: Plain) -> Plain:
+        fits = isinstance(data, types) or (isinstance(data, str) and data in literals)
+        if not fits:
+            raise TypeError(f"{getattr(kind, '__name__', kind)} is expected, got {data!r:.50}")
+        return _of_size(data)
+
+    return read
 
 
 def _read_number(data: Plain) -> float:
     if data is None:
         return math.nan
     if not isinstance(data, int | float):
-        raise TypeError(f"a number is expected, got {data!r}")
+        raise TypeError(f"a number is expected, got {data!r:.50}")
+    return _of_size(data)
+
+
+def _of_size(data: Value) -> Value:
+    if isinstance(data, int) and abs(data) > _LARGEST:
+        raise OverflowError("a number has more digits than any that is measured")
     return data
 
 
-def _checking_reader(kind: type) -> Callable[[Plain], Plain]:
-    def read(data: Plain) -> Plain:
-        if not isinstance(data, kind):
-            raise TypeError(f"{kind.__name__} is expected, got {data!r}")
-        return data
-
-    return read
-
-
 def _read_part(data: Plain) -> Part:
-    settings = [
-        (key, tuple(item) if isinstance(item, list) else item)
-        for key, item in cast("Mapping[str, Any]", data).items()
-        if key != "name"
-    ]
+    settings = [(key, _setting(item)) for key, item in cast("Mapping[str, Any]", data).items() if key != "name"]
     name = cast("Mapping[str, Any]", data)["name"]
     if not isinstance(name, str):
-        raise TypeError(f"the name of a part is expected, got {name!r}")
+        raise TypeError(f"the name of a part is expected, got {name!r:.50}")
     return Part(name=name, settings=tuple(settings))
+
+
+def _setting(data: Plain) -> Setting:
+    if isinstance(data, list):
+        return tuple(_scalar(item) for item in data)
+    return _scalar(data)
+
+
+def _scalar(data: Plain) -> Scalar:
+    if isinstance(data, Mapping | list):
+        raise TypeError(f"a setting is a scalar or a list of them, got {data!r:.50}")
+    return _of_size(data)
 
 
 def _record_reader(kind: type) -> Callable[[Plain], object]:

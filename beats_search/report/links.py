@@ -1,15 +1,18 @@
 """Links: a run's folder, a trial and a page in, the links that lead somewhere out."""
 
 import os
+import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 from urllib.parse import quote
 
 from beats_search.records.run import RunRecord
 from beats_search.report.front import model_folder
 
 CARD = "card.json"
+_UNUSUAL: Final = re.compile(r"[^\w. -]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +32,7 @@ class Links:
 
     def export(self, run: RunRecord, number: int) -> str:
         """Return the command, ready for a shell, that exports a trial."""
-        to = f"{run.name}-{number}"
+        to = f"{_UNUSUAL.sub('_', run.name)}-{number}"
         return f"beats-search export {_argument(str(self.folder))} {number} --to {_argument(to)}"
 
     def _link(self, file: Path) -> str | None:

@@ -58,11 +58,13 @@
     row.scrollIntoView({ block: "center" });
   };
 
-  // a row that waits comes first in its table
+  // a row that waits comes first in its table, which is then sorted by nothing
   const rowAt = (id) => {
     for (const waiting of document.querySelectorAll("template")) {
       const [row, table] = [waiting.content.getElementById(id), waiting.parentElement.querySelector("table")];
-      if (row) table.tBodies[0].prepend(labelled(table, row));
+      if (!row) continue;
+      lay(table, [row, ...rowsOf(table).filter((other) => other !== row)], table.tBodies[0].rows.length + 1);
+      table.querySelectorAll("th").forEach((header) => header.removeAttribute("aria-sort"));
     }
     return document.getElementById(id);
   };
@@ -71,7 +73,7 @@
     draw(place);
     place.on("plotly_click", ({ points }) => {
       const ids = [`${place.dataset.run}-front-${points[0].customdata}`, `${place.dataset.run}-trial-${points[0].customdata}`];
-      const row = ids.map(rowAt).find(Boolean);
+      const row = rowAt(ids[0]) ?? rowAt(ids[1]);
       if (row) show(row);
     });
   });

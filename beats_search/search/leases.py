@@ -236,8 +236,9 @@ class SharedLeases:
 
 
 def _now(connection: Connection) -> float:
-    """Return the moment by the database's clock, in seconds; machines may have others."""
-    moment: datetime = connection.execute(select(func.now())).scalar_one()
+    """Return the moment by the database's clock, in seconds; machines may have others, and summer time has two."""
+    clock = func.utc_timestamp() if connection.dialect.name in {"mysql", "mariadb"} else func.now()
+    moment: datetime = connection.execute(select(clock)).scalar_one()
     return moment.timestamp() if moment.tzinfo else float(calendar.timegm(moment.timetuple()))
 
 

@@ -9,8 +9,10 @@ from typing import Final
 
 import optuna
 from optuna import Study
+from optuna.exceptions import StorageInternalError
 from optuna.samplers import RandomSampler
 from optuna.storages import RDBStorage
+from sqlalchemy.exc import SQLAlchemyError
 
 from beats_search.records.column import Column
 from beats_search.records.errors import CommandError
@@ -21,7 +23,7 @@ from beats_search.records.plan import TrialPlan
 from beats_search.records.run import Confirmation, RunRecord, TrialRecord
 from beats_search.search.account import Account, read_account, read_history
 from beats_search.search.rows import trial_rows
-from beats_search.search.storage import closing_storage, open_storage
+from beats_search.search.storage import closing_storage, open_storage, root
 
 MARK: Final = "beats_search"
 """The study attribute that says whose study it is; its value is the schema."""
@@ -30,9 +32,13 @@ SCHEMA: Final = 1
 """Raised whenever what a study carries changes its meaning."""
 
 
+_FEWEST_OBJECTIVES: Final = 2
 _ANEW: Final = "--fresh starts a new run"
 
-_MISFITS: Final = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError)
+_MISFITS: Final = (
+    LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError, SQLAlchemyError,
+    StorageInternalError,
+)  # fmt: skip
 """What is raised by data that are none of ours."""
 
 
@@ -59,6 +65,14 @@ class RunFacts:
     columns: tuple[Column, ...] = ()
     data_digest: str = ""
 
+    def __post_init__(self) -> None:
+        """Refuse objectives that no space can have."""
+        names = [objective.name for objective in self.objectives]
+        if len({*names}) != len(names) or len(names) < _FEWEST_OBJECTIVES or "accuracy" not in names:
+            raise ValueError(
+                f"a run has two or three objectives, accuracy among them, got {', '.join(names) or 'none'}"
+            )
+
 
 def read_run(path: Path) -> RunRecord:
     """Return the run in the file at `path`, finished or not, also while another process writes there.
@@ -77,9 +91,11 @@ def is_study(path: Path) -> bool:
         storage = open_storage(path)
     except CommandError:
         return False
-    with closing_storage(storage):
-        studies = storage.get_all_studies()
-        return any(MARK in study.user_attrs for study in studies)
+    try:
+        with closing_storage(storage):
+            return any(MARK in study.user_attrs for study in storage.get_all_studies())
+    except _MISFITS:
+        return False
 
 
 def read_facts(path: Path) -> RunFacts:
@@ -109,6 +125,11 @@ def run_record(study: Study, facts: RunFacts, account: Account) -> RunRecord:
 
 def _read_facts(where: str, storage: RDBStorage, name: str | None = None) -> tuple[Study, RunFacts]:
     """Return a study, the only one unless it has a name, with its facts."""
+    with _understood(where):
+        return _facts_of(where, storage, name)
+
+
+def _facts_of(where: str, storage: RDBStorage, name: str | None) -> tuple[Study, RunFacts]:
     try:
         study = optuna.load_study(study_name=name, storage=storage, sampler=RandomSampler())
         attributes = study.user_attrs
@@ -119,9 +140,8 @@ def _read_facts(where: str, storage: RDBStorage, name: str | None = None) -> tup
         raise CommandError(
             f"{where} is a run of another version of beats-search (schema {schema}, not {SCHEMA}); {_ANEW}"
         )
-    with _understood(where):
-        known = {field.name: attributes[field.name] for field in fields(RunFacts) if field.name in attributes}
-        return study, from_plain(RunFacts, known)
+    known = {field.name: attributes[field.name] for field in fields(RunFacts) if field.name in attributes}
+    return study, from_plain(RunFacts, known)
 
 
 @contextmanager
@@ -142,7 +162,7 @@ def _understood(where: str) -> Iterator[None]:
     try:
         yield
     except _MISFITS as error:
-        what = f"{type(error).__name__}: {error}"
+        what = f"{type(root(error)).__name__}: {root(error)}"
         raise CommandError(
             f"{where} is a run of another version of beats-search, or damaged ({what}); {_ANEW}"
         ) from error

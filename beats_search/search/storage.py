@@ -1,5 +1,7 @@
 """Storage: the path of a SQLite file in, an Optuna storage out, with failures told in plain words."""
 
+import logging
+import os
 import sqlite3
 import warnings
 from collections.abc import Iterator
@@ -15,6 +17,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from beats_search.records.errors import DISK_FULL, CommandError, SearchEndedError
 
 _PATIENCE_S: Final = 60.0
+_MAGIC: Final = bytes.fromhex("d9d505f920a163d7")
+"""What the trailer of a journal that names another one ends with, as does every header."""
 
 
 def create_storage(path: Path) -> RDBStorage:
@@ -77,8 +81,9 @@ def is_disk_failure(error: Exception) -> bool:
 
 
 def silence() -> None:
-    """Keep Optuna's messages about progress off the terminal, which shows its own."""
+    """Keep Optuna's messages about progress off the terminal, which shows its own, and those about interruptions."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
 
 
 @contextmanager
@@ -109,19 +114,36 @@ def _pragma(storage: RDBStorage, setting: str) -> None:
 
 
 def _refuse_foreign(path: Path) -> None:
-    """Look into a file before Optuna does, because Optuna would write its tables into any database."""
+    """Look into a file before Optuna does, because Optuna would write its tables into any database.
+
+    Nor is a database opened by another name, or with a journal that names a further file: whoever opens it first
+    after a crash lets SQLite delete that file. Ours never do (SQLite's file format, "The Rollback Journal").
+    """
     if not path.is_file():
         raise CommandError(f"{path}: there is no run here")
+    if path.is_symlink() or _names_another(path.with_name(f"{path.name}-journal")):
+        raise CommandError(f"{path} is no study that beats-search has written here: it leads to other files")
     try:
         with closing(sqlite3.connect(_address(path, "rw"), uri=True, timeout=_PATIENCE_S)) as connection:
             (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-            tables = connection.execute("SELECT name FROM sqlite_master WHERE name = 'studies'").fetchall()
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     except sqlite3.DatabaseError as error:
         raise CommandError(f"{path} cannot be read: {error}; --fresh starts a new run") from error
     if verdict != "ok":
         raise CommandError(f"{path} is damaged: {verdict}; --fresh starts a new run")
-    if not tables:
+    if not tables >= {"studies", "study_user_attributes", "trials", "version_info"}:
         raise CommandError(f"{path} is no study of beats-search; --out names another folder")
+
+
+def _names_another(journal: Path) -> bool:
+    """Tell whether a journal ends with the name of a journal of several databases."""
+    try:
+        with journal.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - len(_MAGIC)))
+            return file.read() == _MAGIC
+    except FileNotFoundError:
+        return False
 
 
 def _address(path: Path, mode: str) -> str:

@@ -1,5 +1,6 @@
 """Study: a problem and a ledger in, trials told to the ledger until a budget is spent. The loop on one screen."""
 
+import gc
 import time
 from collections.abc import Callable
 from typing import Final, TypeAlias
@@ -38,14 +39,15 @@ def search(
         try:
             sitting = Sitting(problem, ledger, budget, notify, lambda: before + clock() - began)
             ending = (drive or by(Inline(problem.run_trial)))(sitting)
-            ledger.reclaim("interrupted", attempts)
         except KeyboardInterrupt:
-            ledger.reclaim("interrupted", attempts)
-            return Ending.INTERRUPTED
+            ending = Ending.INTERRUPTED
         except Exception as error:
             if not is_disk_failure(error):
                 ledger.reclaim("crashed", attempts)
             raise
+        if ending is Ending.INTERRUPTED:
+            gc.collect()  # a write that was broken off keeps the study locked for as long as its frames are there
+        ledger.reclaim("interrupted", attempts)
         return ending
 
 

@@ -114,8 +114,9 @@ class Workers:
             case Ready():
                 self._stillborn = 0
                 worker.began(self._timeout)
-            case Scored(score=score):
+            case Scored(score=score, own_s=own_s):
                 worker.answer(go_on=judge(number, score))
+                worker.began(self._timeout, own_s)
             case Ended(outcome=outcome):
                 worker.rest()
                 return Done(number=number, outcome=outcome)
@@ -173,10 +174,10 @@ class _Worker:
         with contextlib.suppress(OSError):
             self._ours.send_bytes(write_job(job))
 
-    def began(self, timeout: float | None) -> None:
-        """Note that the job is under way from now on."""
+    def began(self, timeout: float | None, ago_s: float = 0.0) -> None:
+        """Note that the job is under way, and has taken so many seconds by now; those it waited do not count."""
         self.ready = True
-        self.deadline = float("inf") if timeout is None else time.monotonic() + timeout
+        self.deadline = float("inf") if timeout is None else time.monotonic() + timeout - ago_s
 
     def report(self) -> Report | None:
         """Return what the process tells, None when it has died."""
@@ -242,17 +243,24 @@ def _work(ours: Connection, open_trials: Open, environment: Mapping[str, str]) -
     os.environ.update(environment)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
+    began = 0.0
+
     def keep_going(epochs: int, score: EpochScore) -> bool:
+        nonlocal began
         if not is_rung(score.epoch, epochs):
             return True  # nobody is kept waiting who may be busy with a proposal
-        ours.send_bytes(write_report(Scored(score)))
-        return ours.recv_bytes() == _GO
+        asked = time.monotonic()
+        ours.send_bytes(write_report(Scored(score, asked - began)))
+        go_on = ours.recv_bytes() == _GO
+        began += time.monotonic() - asked
+        return go_on
 
     try:
         try_plan = open_trials()
         while True:
             job = read_job(ours.recv_bytes())
             ours.send_bytes(write_report(Ready()))
+            began = time.monotonic()
             asking = partial(keep_going, job.plan.training.epochs)
             ours.send_bytes(write_report(Ended(try_plan(job, asking))))
     except (EOFError, BrokenPipeError):

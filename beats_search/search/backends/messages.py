@@ -17,9 +17,10 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A worker asks whether its trial goes on."""
+    """A worker asks whether its trial goes on, which has taken so many seconds of its own."""
 
     score: EpochScore
+    own_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,8 @@ def write_report(report: Report) -> bytes:
     match report:
         case Ready():
             told: dict[str, Plain] = {"ready": True}
-        case Scored(score=score):
-            told = {"score": to_plain(score)}
+        case Scored(score=score, own_s=own_s):
+            told = {"score": to_plain(score), "own_s": own_s}
         case Ended(outcome=outcome):
             told = {"outcome": tagged(outcome)}
         case Raised(kind=kind, text=text):
@@ -71,8 +72,8 @@ def write_report(report: Report) -> bytes:
 def read_report(data: bytes) -> Report:
     """Return what a worker tells in some bytes."""
     match cast("dict[str, Any]", json.loads(data)):
-        case {"score": score}:
-            return Scored(from_plain(EpochScore, score))
+        case {"score": score, "own_s": own_s}:
+            return Scored(from_plain(EpochScore, score), own_s)
         case {"outcome": outcome}:
             return Ended(outcome_from_plain(outcome))
         case {"raised": kind, "text": text}:

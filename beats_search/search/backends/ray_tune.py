@@ -15,7 +15,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from threading import Timer
+from threading import Lock, Timer
 from typing import Any, Final, TypeAlias, final
 
 import ray
@@ -23,7 +23,7 @@ from ray import tune
 from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from beats_search.records.errors import CommandError, SearchEndedError
+from beats_search.records.errors import DISK_FULL, CommandError, SearchEndedError
 from beats_search.records.outcome import outcome_from_plain
 from beats_search.records.plain import tagged
 from beats_search.records.run import RunRecord
@@ -84,12 +84,20 @@ class RayTune:
                     search_alg=searcher,
                     num_samples=-1,
                     reuse_actors=True,
-                    max_concurrent_trials=self.workers or _fitting(self.resources, self.target),
+                    max_concurrent_trials=self._side_by_side(),
                 ),
                 run_config=tune.RunConfig(storage_path=aside, name="search", verbose=0, callbacks=[searcher.errors]),
             )
             tuner.fit()
             return searcher.ending()
+
+    def _side_by_side(self) -> int:
+        """Return how many trials run at a time; CommandError where no node would ever run one."""
+        fit = _fitting(self.resources, self.target)
+        if not fit and not self.address:  # a cluster may still grow
+            wanted = ", ".join(f"{name} {amount:g}" for name, amount in self.resources.items() if amount)
+            raise CommandError(f"search.resources: no trial fits on this machine, each takes {wanted}")
+        return self.workers or max(1, fit)
 
     def _placed(self) -> tune.PlacementGroupFactory:
         """Return what a trial takes, and of which nodes."""
@@ -104,7 +112,8 @@ class _Desk:
     def __init__(self, keep: Keep, trial_timeout: float | None) -> None:
         self._keep, self._timeout = keep, trial_timeout
         self._record: RunRecord | None = None
-        self._clocks: dict[int, Timer] = {}
+        self._clocks: dict[int, tuple[object, Timer]] = {}
+        self._turn = Lock()
         self._overdue: set[int] = set()
 
     def note(self, record: RunRecord) -> None:
@@ -121,22 +130,28 @@ class _Desk:
 
     def began(self, number: int, actor: Any) -> None:  # noqa: ANN401 - a handle of an actor
         """Start the clock of a trial, at whose end its actor is killed, whatever that is at."""
+        self.ended(number)  # an attempt whose actor died could not say so
         if self._timeout is not None:
-            self._clocks[number] = Timer(self._timeout, self._end, [number, actor])
-            self._clocks[number].start()
+            attempt = object()
+            clock = Timer(self._timeout, self._end, [number, attempt, actor])
+            self._clocks[number] = attempt, clock
+            clock.start()
 
     def ended(self, number: int) -> None:
         """Stop the clock of a trial."""
-        if clock := self._clocks.pop(number, None):
-            clock.cancel()
+        with self._turn:
+            if found := self._clocks.pop(number, None):
+                found[1].cancel()
 
     def was_overdue(self, number: int) -> bool:
         """Tell whether a trial was ended by its clock."""
         return number in self._overdue
 
-    def _end(self, number: int, actor: Any) -> None:  # noqa: ANN401 - a handle of an actor
-        self._overdue.add(number)
-        ray.kill(actor)
+    def _end(self, number: int, attempt: object, actor: Any) -> None:  # noqa: ANN401 - a handle of an actor
+        with self._turn:
+            if self._clocks.get(number, (None,))[0] is attempt:  # it has not ended just now
+                self._overdue.add(number)
+                ray.kill(actor)
 
 
 @final
@@ -225,6 +240,10 @@ def _done(number: int, result: Mapping[str, Any]) -> Done:
     return Done(number=number, outcome=outcome_from_plain(json.loads(result["outcome"])), spared_at=result["spared_at"])
 
 
+def _full(error: OSError) -> str:
+    return f"{error.strerror} on the machine of the run; the same command goes on once there is room"
+
+
 @final
 class _Trials(tune.Trainable):
     """A process that runs trials, one step each."""
@@ -250,17 +269,20 @@ class _Trials(tune.Trainable):
         """Run the trial."""
         job = self._job
         ray.get(self._desk.began.remote(job.number, ray.get_runtime_context().current_actor))
-        attempt = Attempt(
-            lambda: ray.get(self._desk.record.remote()),
-            job.number,
-            job.plan,
-            known=lambda _: job.known,
-            stopping=self._stopping if job.known else None,
-        )
         try:
+            attempt = Attempt(
+                lambda: ray.get(self._desk.record.remote()),
+                job.number,
+                job.plan,
+                known=lambda _: job.known,
+                stopping=self._stopping if job.known else None,
+            )
             attempted = attempt.ended(self._try(job, attempt.keep_going))
         except SearchEndedError as error:
             return {"done": True, "raised": DISK, "text": str(error)}
+        except OSError as error:
+            kind = DISK if error.errno in DISK_FULL else BUG
+            return {"done": True, "raised": kind, "text": traceback.format_exc() if kind == BUG else _full(error)}
         except Exception:  # noqa: BLE001 - whatever it is, it ends the search, and is told there
             return {"done": True, "raised": BUG, "text": traceback.format_exc()}
         finally:
@@ -290,7 +312,7 @@ def _fitting(resources: Mapping[str, float], target: str) -> int:
         min(int(node["Resources"].get(name, 0.0) / amount) for name, amount in resources.items() if amount)
         for node in nodes
     )
-    return max(1, sum(fit))
+    return sum(fit)
 
 
 @contextlib.contextmanager
@@ -305,7 +327,7 @@ def _cluster(address: str) -> Iterator[None]:
             logging_level=logging.ERROR,
             runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}},
         )
-    except ConnectionError as error:
+    except (ConnectionError, ValueError) as error:
         raise CommandError(f"search.ray.address {address!r}: {error}") from error
     try:
         yield
