@@ -115,8 +115,12 @@ def test_ctrl_c_ends_a_search_on_the_cluster(tmp_path: Path) -> None:
             Timer(0.5, os.kill, [os.getpid(), signal.SIGINT]).start()
 
     toys = Toys(folder=tmp_path, instead={3: "hang"})
-    with new_ledger(path) as ledger:
-        ending = search(problem(Trials()), ledger, budget(6), press, drive=on_ray(tmp_path, toys, 1))
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore Ctrl-C
+    try:
+        with new_ledger(path) as ledger:
+            ending = search(problem(Trials()), ledger, budget(6), press, drive=on_ray(tmp_path, toys, 1))
+    finally:
+        signal.signal(signal.SIGINT, inherited)
     assert ending is Ending.INTERRUPTED
     assert [trial.number for trial in read_run(path).trials] == [0, 1, 2]
     sit(path, budget(6))

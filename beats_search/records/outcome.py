@@ -85,11 +85,6 @@ class Latency:
     disturbed_blocks: int = 0
     drifted: bool = False
 
-    def __post_init__(self) -> None:
-        """Refuse what takes no time."""
-        if self.median_ms <= 0:
-            raise ValueError(f"a latency is above 0 ms, got {self.median_ms}")
-
     @property
     def disturbed(self) -> bool:
         """Whether more than a tenth of all blocks were disturbed."""
