@@ -1,11 +1,14 @@
 """Runs whose study is in a database: each machine ends with the whole run, and what does not fit is refused."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from cli_calls import call, write
 from typer.testing import Result
 
+from beats_search.app import recording
 from beats_search.pareto import front_of_run
 from beats_search.search.lock import Lock
 from beats_search.search.reading import read_run
@@ -17,6 +20,22 @@ def run(tmp_path: Path, machine: str, *more: object) -> Result:
     """Run the tiny space on a machine, which is a folder here, with the study in a database."""
     storage = f"search.storage=sqlite:///{tmp_path}/studies.db"
     return call("run", write(tmp_path), "--set", storage, "--out", tmp_path / machine, *more)
+
+
+@pytest.mark.slow
+def test_a_database_that_goes_away_ends_the_search_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the database says and what is kept are told once, with the exit code of a search that ended early."""
+
+    def lose(*_: object) -> None:
+        with closing(sqlite3.connect(tmp_path / "studies.db")) as connection, connection:
+            connection.execute("DROP TABLE trial_user_attributes")
+            connection.execute("DROP TABLE study_user_attributes")
+
+    monkeypatch.setattr(recording, "hand_over", lose)
+    ended = run(tmp_path, "one", "--trials", 3)
+    assert ended.exit_code == 130, ended.output
+    assert "cannot be written: no such table" in ended.output
+    assert "unexpected" not in ended.output
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
+from beats_search.pareto import front_of_run
 from beats_search.records.part import Part
 from beats_search.records.run import RunRecord
 from beats_search.report.answer import answer
@@ -275,7 +276,7 @@ def test_nothing_goes_wrong_and_nothing_is_fetched(browser: webdriver.Chrome, pa
 
 
 def test_a_table_shows_some_of_very_many_trials_at_a_time(browser: webdriver.Chrome, tmp_path: Path) -> None:
-    """All of them are sorted, the button shows the next ones, and a point of one that waits leads to its row."""
+    """All of them are sorted, and the button shows the next ones."""
     run = realistic_run(trials=1_200)
     write_results(run, tmp_path)
     browser.get((tmp_path / "report.html").as_uri())
@@ -291,6 +292,25 @@ def test_a_table_shows_some_of_very_many_trials_at_a_time(browser: webdriver.Chr
         browser.execute_script("arguments[0].click()", button)
         assert len(set(browser.execute_script(ids))) == shown
     assert not button.is_displayed()
+
+
+def test_a_point_leads_to_a_row_that_waits(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    """It comes first in its table, is marked, and counts among those shown; a row of the front leaves the table be."""
+    run = realistic_run(trials=600)
+    write_results(run, tmp_path)
+    browser.get((tmp_path / "report.html").as_uri())
+    press = """
+        document.querySelector(".figure.pareto").emit("plotly_click", {points: [{customdata: arguments[0]}]});
+        const rows = document.querySelector("table.sortable:has(.state)").tBodies[0].rows;
+        const [named, more] = [document.querySelector("tr.named"), document.querySelector(".more")];
+        return [rows[0].id, rows.length, named.id, more.textContent];
+    """
+    on_front = [trial.number for trial, _ in front_of_run(run)]
+    beaten = next(trial.number for trial, _ in reversed(run.finished()) if trial.number not in on_front)
+    assert browser.execute_script(press, on_front[-1])[:3] == ["run-1-trial-0", 500, f"run-1-front-{on_front[-1]}"]
+    found = browser.execute_script(press, beaten)
+    assert found[:3] == [f"run-1-trial-{beaten}", 501, f"run-1-trial-{beaten}"]
+    assert "501 of 600" in found[3]
 
 
 def _front_color(browser: webdriver.Chrome, scheme: str) -> str:

@@ -13,10 +13,13 @@ from cli_calls import call
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from search_toy import budget, sit
+from sqlalchemy.exc import SQLAlchemyError
 
 from beats_search.app.runs import report, show
 from beats_search.records.errors import CommandError
 from beats_search.report.files import replace_text
+from beats_search.search import rows
+from beats_search.search.reading import read_run
 
 MAGIC = bytes.fromhex("d9d505f920a163d7")
 ESCAPE = "\x1b]0;pwned\x07"
@@ -150,6 +153,17 @@ def test_texts_of_a_run_do_not_steer_the_terminal(run: Path) -> None:
     refused = call("show", run)
     assert refused.exit_code == 2
     assert "\x1b]" not in refused.output
+
+
+def test_tables_of_another_shape_are_read_by_optuna(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where its own tables are not as they were, the run is the same, if slower."""
+
+    def changed(*_: object) -> object:
+        raise SQLAlchemyError
+
+    usual = read_run(run / "study.db")
+    monkeypatch.setattr(rows, "_rows", changed)
+    assert read_run(run / "study.db") == usual
 
 
 def test_a_report_writes_through_no_link(run: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
