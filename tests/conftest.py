@@ -1,6 +1,7 @@
 """Fixtures that several test files share: tiny networks, tiny data, and a bench."""
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import hypothesis
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from beats_search.app import running
 from beats_search.app.problem import STORE
-from beats_search.app.working import inline
+from beats_search.app.working import clustered, inline
 from beats_search.measuring import quiet
 from beats_search.runtimes import _onnx_export as exporter
 from beats_search.tensors.data import DataBundle, Split, Standardize
@@ -58,7 +59,7 @@ def _store_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
 def _inline() -> Iterator[None]:
     """Let runs in this process try their plans in it: a process of their own takes seconds to begin."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(running, "spawned", inline)
+        patch.setattr(running, "hiring", lambda: nullcontext(lambda backend: clustered if backend == "ray" else inline))
         yield
 
 

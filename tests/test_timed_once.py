@@ -8,9 +8,9 @@ from test_stages import LATENCY, PLAN, REFERENCE
 
 from beats_search.records.outcome import TIMING, Finished, Interval
 from beats_search.records.part import Part
-from beats_search.tensors.structure import Known
 from beats_search.trial import run as trial_run
 from beats_search.trial.run import Instruments, run_trial
+from beats_search.trial.timings import Timings
 
 
 @pytest.mark.parametrize("narrow", [True, False])
@@ -24,7 +24,7 @@ def test_files_of_one_structure_are_timed_once(
     monkeypatch.setattr(trial_run, "measure_latency", lambda *_, **__: next(left))
     wider = replace(PLAN, model=Part(name="toys:net", settings=(("width", 24),)))
     plans = (PLAN, replace(PLAN, training=replace(PLAN.training, lr=0.01)), wider)
-    tools = Instruments(timed=Known(8))
+    tools = Instruments(timed=Timings())
     found = [run_trial(plan, tmp_path / str(n), REFERENCE, instruments=tools) for n, plan in enumerate(plans)]
     outcomes = [outcome for outcome in found if isinstance(outcome, Finished)]
     assert [outcome.latency for outcome in outcomes] == ([taken[0], taken[0], taken[1]] if narrow else taken[:3])

@@ -113,4 +113,4 @@ def _trials(folder: Path, on_scale: Callable[[], "Reference"], tools: "Instrumen
 def _known(on_scale: Callable[[], "Reference"], tools: "Instruments") -> Callable[[TrialPlan], Mapping[str, float]]:
     from beats_search.trial.probe import foreseen, probe_file
 
-    return lambda plan: foreseen(plan, probe_file(plan, on_scale(), tools.window))
+    return lambda plan: foreseen(plan, probe_file(plan, on_scale(), tools.window, timed=tools.timed))

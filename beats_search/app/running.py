@@ -11,7 +11,7 @@ from beats_search.app.problem import depot_address, problem_of, store_of
 from beats_search.app.recording import Watch, conclude, open_ledger, saving
 from beats_search.app.sharing import copy_to, exchange
 from beats_search.app.spaces import read
-from beats_search.app.working import Hire, clustered, instruments, spawned, workplace_of
+from beats_search.app.working import Hire, hiring, instruments, workplace_of
 from beats_search.records.errors import BeatsError, CommandError, NothingFinishedError, SearchEndedError
 from beats_search.records.event import Confirming, Noticed, Notify, Retiming
 from beats_search.records.outcome import Finished
@@ -19,6 +19,8 @@ from beats_search.records.run import Confirmation, RunRecord
 from beats_search.search.folder import check_folder, clear_folder, model_file, tidy_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from beats_search.measuring.quiet import QuietWindow
     from beats_search.records.search_plan import SearchPlan
     from beats_search.search.ledger import Ledger
@@ -56,6 +58,11 @@ def run(request: RunRequest, watch: Watch = lambda _event, _record: None, hire: 
     Trials are run by processes of this machine, unless `hire` says by whom.
     Raises a BeatsError; after NothingFinishedError and SearchEndedError, what had finished is reported.
     """
+    with hiring() if hire is None else contextlib.nullcontext(lambda _: hire) as hires:
+        return _run(request, watch, hires)
+
+
+def _run(request: RunRequest, watch: Watch, hires: "Callable[[str], Hire]") -> RunResult:
     from beats_search.measuring.quiet import window_of_machine
     from beats_search.search.sitting import Ending
     from beats_search.search.study import search
@@ -64,6 +71,7 @@ def run(request: RunRequest, watch: Watch = lambda _event, _record: None, hire: 
     folder = request.out or Path("reports") / space.name
     _check_joining(request, space.search)
     check_folder(folder, fresh=request.fresh)
+    hired = hires(space.search.backend)
     with first_look(space, window) as (reference, paired, data):
         if request.fresh:
             _clear(folder, space)
@@ -76,9 +84,9 @@ def run(request: RunRequest, watch: Watch = lambda _event, _record: None, hire: 
                 store=store_of(space),
                 counters=counters(space),
                 depot=depot_address(),
+                shared=paired.file.parent,
             )
             problem = problem_of(space, ledger, folder, paired, data, tools)
-            hired = hire or (clustered if space.search.backend == "ray" else spawned)
             drive = hired(problem, workplace_of(space, folder, reference, paired), space.search)
             notify = saving(ledger, folder, watch)
             for text in data.notices:

@@ -5,7 +5,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,14 +22,12 @@ if TYPE_CHECKING:
     from beats_search.records.search_plan import SearchPlan
     from beats_search.search.attempt import KeepGoing
     from beats_search.search.backends.local import Try
+    from beats_search.search.backends.warm import Beginning
     from beats_search.search.crew import Job
     from beats_search.search.sitting import Problem
     from beats_search.search.study import Drive
     from beats_search.space.knobs import SearchSpace
     from beats_search.trial.run import Instruments, Reference
-
-_MOST_TIMED: Final = 1024
-"""Timings are kept by structure, and these are large."""
 
 STORE_BYTES: Final = 4_000_000_000
 """The most that is kept of trainings; what was used longest ago goes first."""
@@ -44,7 +42,8 @@ class Workplace:
 
     `reference` is the plan that latencies are paired with, `paired` its untrained file. Trainings are kept
     in `store`, if anywhere, and at the address `depot`; with `energy` the machine's counters are read.
-    Only machines of the kind `target`, if that is not empty, may measure.
+    Only machines of the kind `target`, if that is not empty, may measure. In `shared` the processes of one
+    machine tell each other what they have exported and timed.
     """
 
     folder: Path
@@ -55,20 +54,26 @@ class Workplace:
     energy: bool
     depot: str = ""
     target: str = ""
+    shared: Path | None = None
 
     def __call__(self) -> "Try":
         """Return what tries plans in this process."""
         from beats_search.measuring.energy import find_counters
         from beats_search.measuring.quiet import window_of_machine
+        from beats_search.runtimes.shelf import share_templates
+        from beats_search.training.devices import use_threads
         from beats_search.trial.recipe import runtime_of
         from beats_search.trial.run import Reference, run_trial
 
+        share_templates(self.shared)
+        use_threads(os.environ.get("OMP_NUM_THREADS", ""))
         tools = instruments(
             window_of_machine(),
             reuse=self.reuse,
             store=self.store,
             counters=find_counters() if self.energy else None,
             depot=self.depot,
+            shared=self.shared,
         )
         paired = Reference(open=runtime_of(self.reference).load(self.paired).open)
 
@@ -95,7 +100,7 @@ class Branch:
         atexit.register(shutil.rmtree, own, ignore_errors=True)
         name, data = self.paired
         (own / name).write_bytes(data)
-        try_plan = replace(self.place, folder=own, paired=own / name)()
+        try_plan = replace(self.place, folder=own, paired=own / name, shared=None)()
 
         def try_and_send(job: "Job", keep_going: "KeepGoing") -> TrialOutcome:
             outcome = try_plan(job, keep_going)
@@ -133,19 +138,42 @@ def workplace_of(space: "SearchSpace", folder: Path, reference: TrialPlan, paire
         energy="energy_mj" in counting,
         depot=depot_address(),
         target=space.target,
+        shared=paired.file.parent,
     )
 
 
-def spawned(problem: "Problem", place: Workplace, budget: "SearchPlan") -> "Drive":
-    """Let processes of this machine run trials, as many as the budget says, that share its processors or GPUs."""
+def spawned(context: "Callable[[], Beginning]", problem: "Problem", place: Workplace, budget: "SearchPlan") -> "Drive":
+    """Let processes of this machine run trials, as many as the budget says, that share its processors or GPUs.
+
+    They begin by `context`, but where there are GPUs, whose library does not bear to be forked.
+    """
     from beats_search.search.backends.local import Workers
+    from beats_search.search.backends.warm import COLD
     from beats_search.search.study import by
     from beats_search.training.devices import cuda_devices
 
     del problem
     devices, cores = cuda_devices(place.reference.training.device, os.environ), usable_cores()
     count = automatic(budget.trials, devices, cores) if budget.workers == "auto" else budget.workers
-    return by(Workers(place, environments(count, devices, cores), budget.trial_timeout))
+    own = environments(count, devices, cores)
+    return by(Workers(place, own, budget.trial_timeout, COLD if devices else context()))
+
+
+@contextlib.contextmanager
+def hiring() -> "Iterator[Callable[[str], Hire]]":
+    """Yield what gives who tries plans by a space's backend; processes of this machine begin to import meanwhile."""
+    from beats_search.search.backends.warm import warmed
+
+    with contextlib.ExitStack() as importing:
+        context = importing.enter_context(warmed("beats_search.trial.imported"))
+
+        def hire(backend: str) -> Hire:
+            if backend != "ray":
+                return partial(spawned, context)
+            importing.close()
+            return clustered
+
+        yield hire
 
 
 def clustered(problem: "Problem", place: Workplace, budget: "SearchPlan") -> "Drive":
@@ -201,14 +229,20 @@ def _free_bytes() -> int | None:
 
 
 def instruments(
-    window: "QuietWindow", *, reuse: bool, store: Path | None, counters: "EnergyCounters | None", depot: str = ""
+    window: "QuietWindow",
+    *,
+    reuse: bool,
+    store: Path | None,
+    counters: "EnergyCounters | None",
+    depot: str = "",
+    shared: Path | None = None,
 ) -> "Instruments":
     """Return what trials work with; where a space asks that nothing be reused, each is computed and timed."""
-    from beats_search.tensors.structure import Known
     from beats_search.trial.depot import Depot
-    from beats_search.trial.run import Instruments, Timed
+    from beats_search.trial.run import Instruments
     from beats_search.trial.store import Store
+    from beats_search.trial.timings import Timings
 
-    timed: Known[Timed] | None = Known(_MOST_TIMED) if reuse else None
+    timed = Timings(shared) if reuse else None
     kept = None if store is None else Store(store, STORE_BYTES, Depot(depot) if depot else None)
     return Instruments(window=window, counters=counters, store=kept, timed=timed)

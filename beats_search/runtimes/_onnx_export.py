@@ -27,17 +27,19 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
 from torch import Tensor, nn
 
 from beats_search.records.errors import ExportError
+from beats_search.runtimes import shelf
 from beats_search.runtimes._operators import one_table
 from beats_search.runtimes._packing import pack
 from beats_search.runtimes._templates import Template, template_of
 from beats_search.tensors.fake_quant import for_export
-from beats_search.tensors.structure import Known, Structure, family_of, structure_of, weights_of
+from beats_search.tensors.structure import Known, Structure, family_of, name_of, structure_of, weights_of
 
 INPUT: Final = "input"
 OUTPUT: Final = "logits"
 
 _TEMPLATES: Final = Known[Template](most=32)
-_OF_ANY_SIZE: Final = Known[tuple[Structure, Template]](most=32)
+_OF_ANY_SIZE: Final = Known[tuple[Structure | None, Template]](most=32)
+"""With the structure of the model that it was made of, None where another process made it."""
 
 _REFUSALS: Final = (Fail, InvalidArgument, InvalidGraph, NotImplemented, RuntimeException)
 _FATAL_ONLY: Final = 4
@@ -64,16 +66,21 @@ def export_onnx(model: nn.Module, example: Tensor, path: Path) -> None:
 def _template(model: nn.Module, exported: nn.Module, example: Tensor, structure: Structure | None) -> Template:
     """Return the template that the model's family has, if it computes what the model does, or else a new one."""
     weights, family = weights_of(exported), family_of(exported)
+    key = None if family is None else (family, example.shape[1:], example.dtype)
+    name = None if key is None else name_of(key)
 
-    def made() -> tuple[Structure, Template]:
-        return structure, template_of(_program(exported, example), weights)
+    def made() -> tuple[Structure | None, Template]:
+        new = template_of(_program(exported, example), weights)
+        shelf.put(name, new)
+        return structure, new
 
-    origin, template = _OF_ANY_SIZE.found(
-        None if family is None else (family, example.shape[1:], example.dtype),
-        made,
-        keep=lambda found: found[1].reusable and found[1].sizeless,
-    )
-    return template if origin == structure or _agrees(template, weights, model, example) else made()[1]
+    def found() -> tuple[Structure | None, Template]:
+        kept = shelf.taken(name)
+        return made() if kept is None else (None, kept)
+
+    origin, template = _OF_ANY_SIZE.found(key, found, keep=lambda each: each[1].reusable and each[1].sizeless)
+    is_own = origin is not None and origin == structure
+    return template if is_own or _agrees(template, weights, model, example) else made()[1]
 
 
 def _packed(template: Template, weights: Mapping[str, Tensor]) -> bytes:

@@ -7,6 +7,7 @@ else, such as an exported graph or a latency, is found out once and kept by stru
 import dataclasses
 import enum
 import functools
+import hashlib
 import types
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator
@@ -16,6 +17,7 @@ from typing import Final, Generic, TypeAlias, TypeVar, final
 import torch
 from torch import Tensor, fx, nn
 
+from beats_search.records.part import Part
 from beats_search.tensors.fake_quant import QuantizedConv2d
 
 Structure: TypeAlias = Hashable
@@ -57,6 +59,17 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
     Those of type int64 and bool are: they point into other tensors or choose among them.
     """
     return {name: tensor for name, tensor in _state(model) if tensor.dtype not in _POINTERS}
+
+
+def name_of(found: Hashable) -> str | None:
+    """Return a name of a structure, or of what is made of some, that it has in all processes of a run.
+
+    Classes and functions go by where they are defined. None when one of them has no name of its own there.
+    """
+    try:
+        return hashlib.sha256("\n".join(_named(found)).encode()).hexdigest()
+    except _UnknownError:
+        return None
 
 
 @final
@@ -158,6 +171,22 @@ def _known(value: object) -> Hashable:
     if parts is None:
         raise _UnknownError
     return type(value), tuple(_known(item) for item in parts)
+
+
+def _named(value: object) -> Iterator[str]:
+    match value:
+        case tuple():
+            yield f"({len(value)}"
+            for item in value:
+                yield from _named(item)
+        case type() | types.FunctionType() | types.BuiltinFunctionType():
+            if "<" in value.__qualname__:
+                raise _UnknownError
+            yield f"{value.__module__}.{value.__qualname__}"
+        case _ if isinstance(value, (*_ATOMS, Part)):
+            yield repr(value)
+        case _:
+            raise _UnknownError
 
 
 def _is_settled(value: object) -> bool:

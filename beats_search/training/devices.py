@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import torch
+from threadpoolctl import threadpool_limits
 
 
 def find_device(name: str) -> torch.device:
@@ -27,3 +28,13 @@ def cuda_devices(name: str, environment: Mapping[str, str]) -> tuple[str, ...]:
         return ()
     named = environment.get("CUDA_VISIBLE_DEVICES")
     return tuple(named.split(",")) if named else tuple(str(index) for index in range(torch.cuda.device_count()))
+
+
+def use_threads(count: str) -> None:
+    """Compute on so many threads from here on, as OMP_NUM_THREADS names them; on as many as before unless it does.
+
+    That variable counts for nothing any more once the libraries are there, as in a process that was forked.
+    """
+    if count.isdecimal() and int(count) > 0:
+        torch.set_num_threads(int(count))
+        threadpool_limits(limits=int(count), user_api="blas")

@@ -12,12 +12,12 @@ from beats_search.records.plan import TrialPlan
 from beats_search.tensors.structure import structure_of, weights_of
 
 
-def file_key(compressed: nn.Module, plan: TrialPlan, input_shape: tuple[int, ...], reference: Hashable) -> Hashable:
-    """Return all that the measures of a model's file depend on, paired with a reference; None where that is not known.
+def file_key(compressed: nn.Module, plan: TrialPlan, input_shape: tuple[int, ...]) -> Hashable | None:
+    """Return all that the measures of a model's file depend on, but what it is paired with; None if that is unknown.
 
     Whole weights are stored in as many bits as their largest needs.
     """
     structure = structure_of(compressed)
     whole = [weight for weight in weights_of(compressed).values() if weight.dtype == torch.int8]
     widths = tuple(int(weight.short().abs().max()).bit_length() for weight in whole)
-    return None if structure is None else (structure, widths, plan.runtime, input_shape, reference)
+    return None if structure is None else (structure, widths, plan.runtime, input_shape)

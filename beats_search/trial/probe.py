@@ -33,6 +33,7 @@ from beats_search.trial.keys import recovery_epochs
 from beats_search.trial.likeness import file_key
 from beats_search.trial.recipe import build_model, compress, example_of, load_data, runtime_of, stage_seed
 from beats_search.trial.run import Reference
+from beats_search.trial.timings import Timed, Timings
 
 _TIMED_BATCHES: Final = 4
 _CALIBRATION_IMAGES: Final = 8  # where the ranges of an untrained network end changes neither time nor size
@@ -42,7 +43,7 @@ _TRAINING: Final = "training."
 _ADDING_LAYERS: Final = "training.batch_norm"
 _RECOVERING: Final = ".recovery_epochs"
 _GLANCE: Final = Protocol(half_width=0.08, budget_s=0.35, min_rounds=6, min_calls=2, patience=1.0)
-"""Enough to choose by; what is chosen is timed again."""
+"""Enough to choose by; what comes near the front is timed again at the end of a search."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,10 +101,17 @@ def probe(plan: TrialPlan, reference: Reference, window: QuietWindow = ALONE, pr
 
 
 def probe_file(
-    plan: TrialPlan, reference: Reference, window: QuietWindow = ALONE, probes: Probes = _PROBES
+    plan: TrialPlan,
+    reference: Reference,
+    window: QuietWindow = ALONE,
+    probes: Probes = _PROBES,
+    timed: Timings | None = None,
 ) -> ProbedFile:
-    """Build and compress the untrained candidate; export and measure it unless its like has been measured."""
-    return _file(build_model(plan, load_data(plan.dataset)), plan, reference, window, probes)
+    """Build and compress the untrained candidate; export and measure it unless its like has been measured.
+
+    What is measured is noted in `timed`.
+    """
+    return _file(build_model(plan, load_data(plan.dataset)), plan, reference, window, probes, timed)
 
 
 def foreseen(plan: TrialPlan, found: ProbedFile) -> Mapping[str, float]:
@@ -153,12 +161,25 @@ def count_macs(plan: TrialPlan) -> int:
     return macs(build_model(plan, data), example_of(data))
 
 
-def _file(model: nn.Module, plan: TrialPlan, reference: Reference, window: QuietWindow, probes: Probes) -> ProbedFile:
+def _file(
+    model: nn.Module,
+    plan: TrialPlan,
+    reference: Reference,
+    window: QuietWindow,
+    probes: Probes,
+    timed: Timings | None = None,
+) -> ProbedFile:
     data = load_data(plan.dataset)
     compressed = _compressed(_as_if_trained(model), plan, data, window)
-    return probes.files.found(
-        file_key(compressed, plan, data.input_shape, reference), lambda: _measured(compressed, plan, reference, window)
-    )
+    like = file_key(compressed, plan, data.input_shape)
+
+    def measured() -> ProbedFile:
+        found = _measured(compressed, plan, reference, window)
+        if timed is not None and "latency_ms" not in unforeseen(plan):
+            timed.note(like, reference, Timed(file="", latency=found.latency, seconds=found.seconds))
+        return found
+
+    return probes.files.found(None if like is None else (like, reference), measured)
 
 
 def _as_if_trained(model: nn.Module) -> nn.Module:

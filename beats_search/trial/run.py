@@ -19,12 +19,11 @@ from beats_search.measuring.noise import Centre
 from beats_search.measuring.quality import accuracy, accuracy_interval, check_finite, check_parity
 from beats_search.measuring.quiet import ALONE, QuietWindow
 from beats_search.measuring.yardstick import own_yardstick
-from beats_search.records.outcome import TIMING, Finished, Interval, Latency, Stopped, TrialOutcome
+from beats_search.records.outcome import TIMING, Finished, Interval, Stopped, TrialOutcome
 from beats_search.records.plan import TrialPlan
 from beats_search.tensors.data import DataBundle, Split, to_float
 from beats_search.tensors.fake_quant import ActivationQuantizer
 from beats_search.tensors.seams import Engine, KeepGoing, Runtime
-from beats_search.tensors.structure import Known
 from beats_search.training.fit import fit
 from beats_search.trial.likeness import file_key
 from beats_search.trial.recipe import (
@@ -38,12 +37,11 @@ from beats_search.trial.recipe import (
 from beats_search.trial.stages import StageTree
 from beats_search.trial.store import Store
 from beats_search.trial.timing import Timing
+from beats_search.trial.timings import Timed, Timings
 
 _PARITY_INPUTS = 256
 _LEAST_S: Final = 0.6
 _WORTH_WAITING: Final = 0.25
-_NARROW: Final = 1.2
-"""A latency whose interval's ends are closer than this factor holds for other files of its structure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,25 +57,16 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Timed:
-    """The latency of a file, which is that of all that differ in their weights alone, and the seconds it took."""
-
-    file: Path
-    latency: Latency
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Instruments:
     """What a trial works with: the window in which it is quiet, counters where energy counts, and what is reused.
 
-    That is trainings in a `store`, and in `timed` the latencies of files by their structure.
+    That is trainings in a `store`, and in `timed` the latencies of files by what they depend on.
     """
 
     window: QuietWindow = ALONE
     counters: EnergyCounters | None = None
     store: Store | None = None
-    timed: Known[Timed] | None = None
+    timed: Timings | None = None
 
 
 _USUAL: Final = Instruments()
@@ -148,7 +137,7 @@ def _recipe(
     with timing.stage(TIMING):
         with pace():
             share = _accuracy(engine, data.validation)
-        like = file_key(compressed, plan, data.input_shape, reference) if instruments.timed is not None else None
+        like = file_key(compressed, plan, data.input_shape) if instruments.timed is not None else None
         timed = _timed(plan, engine, reference, instruments, like, sum(timing.seconds.values()))
         energy = _energy(engine, instruments)
         footprint = measure_footprint(compressed, example_of(data), engine.path)
@@ -164,7 +153,7 @@ def _recipe(
         model_file=engine.path.name,
         energy_mj=energy.value if energy else None,
         energy_interval_mj=Interval(low=energy.low, high=energy.high) if energy else None,
-        reused_seconds=tree.reused_seconds | ({} if timed.file == engine.path else {TIMING: timed.seconds}),
+        reused_seconds=tree.reused_seconds | ({} if timed.file == str(engine.path) else {TIMING: timed.seconds}),
     )
 
 
@@ -190,15 +179,11 @@ def _timed(
                 seed=stage_seed(plan, "measuring"),
                 protocol=replace(usual, budget_s=budget_s, patience=patience),
             )
-        return Timed(file=engine.path, latency=latency, seconds=time.perf_counter() - began)
+        return Timed(file=str(engine.path), latency=latency, seconds=time.perf_counter() - began)
 
     if tools.timed is None:
         return measured()
-    return tools.timed.found(like, measured, keep=lambda new: _is_narrow(new.latency.ratio_interval))
-
-
-def _is_narrow(interval: Interval) -> bool:
-    return interval.high <= _NARROW * interval.low
+    return tools.timed.found(like, reference, measured)
 
 
 def _energy(engine: Engine, instruments: Instruments) -> Centre | None:

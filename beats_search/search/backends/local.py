@@ -1,22 +1,22 @@
 """Local: jobs in, outcomes out, tried by processes of this machine, each of which may die without the others.
 
-A worker is spawned, so that it begins with nothing of this process but what it is given; it ends when
-this process does, however that ends. It ignores Ctrl-C, which this process answers for it.
+A worker begins with nothing of this process but what it is given, and ends when this process does,
+however that ends. It ignores Ctrl-C, which this process answers for it.
 """
 
 import contextlib
 import multiprocessing
 import os
 import signal
+import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from multiprocessing import connection
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
-from typing import Final, Self, TypeAlias, final
+from typing import TYPE_CHECKING, Final, Self, TypeAlias, final
 
 from beats_search.records.errors import SearchEndedError
 from beats_search.records.outcome import EpochScore, TrialOutcome
@@ -34,8 +34,12 @@ from beats_search.search.backends.messages import (
     write_job,
     write_report,
 )
+from beats_search.search.backends.warm import COLD, without_interrupts, without_leaks_told
 from beats_search.search.crew import Dead, Done, Job, Judge, overdue
 from beats_search.search.stopping import is_rung
+
+if TYPE_CHECKING:
+    from beats_search.search.backends.warm import Beginning
 
 Try: TypeAlias = Callable[[Job, KeepGoing], TrialOutcome]
 """Tries a plan out; raises SearchEndedError when the disk is full."""
@@ -52,17 +56,21 @@ _GO, _STOP = b"go", b"stop"
 
 @final
 class Workers:
-    """A crew of spawned processes, one for each of `environments`, whose variables it gets before anything is imported.
+    """A crew of processes, one for each of `environments`, whose variables it gets beside those of this process.
 
-    A trial that takes longer than `trial_timeout` seconds has failed; its process is killed, and another takes its
-    place, as for every process that dies.
+    They begin by `context`, in which modules may be imported already. A trial that takes longer than `trial_timeout`
+    seconds has failed; its process is killed, and another takes its place, as for every process that dies.
     """
 
     def __init__(
-        self, open_trials: Open, environments: Sequence[Mapping[str, str]], trial_timeout: float | None = None
+        self,
+        open_trials: Open,
+        environments: Sequence[Mapping[str, str]],
+        trial_timeout: float | None = None,
+        context: "Beginning" = COLD,
     ) -> None:
-        """Describe the crew; its processes begin with the context."""
-        self._open, self._environments, self._timeout = open_trials, environments, trial_timeout
+        """Describe the crew; its processes begin with the `with` statement."""
+        self._open, self._environments, self._timeout, self._context = open_trials, environments, trial_timeout, context
         self._workers: list[_Worker] = []
         self._stillborn = 0
 
@@ -89,7 +97,7 @@ class Workers:
 
     def __enter__(self) -> Self:
         """Begin all processes at once."""
-        self._workers = [_Worker(self._open, environment) for environment in self._environments]
+        self._workers = [_Worker(self._open, environment, self._context) for environment in self._environments]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -144,22 +152,21 @@ class Workers:
         return overdue(job.number if job else -1, self._timeout or 0.0)
 
     def _replace(self, worker: "_Worker") -> None:
-        self._workers[self._workers.index(worker)] = _Worker(self._open, worker.environment)
+        self._workers[self._workers.index(worker)] = _Worker(self._open, worker.environment, self._context)
 
 
 @final
 class _Worker:
     """A process and what it is at."""
 
-    def __init__(self, open_trials: Open, environment: Mapping[str, str]) -> None:
-        context = multiprocessing.get_context("spawn")
+    def __init__(self, open_trials: Open, environment: Mapping[str, str], context: "Beginning") -> None:
         self.environment = environment
         self.job: Job | None = None
         self.ready = False
         self.deadline = float("inf")
         self._ours, theirs = context.Pipe()
-        self._process: SpawnProcess = context.Process(target=_work, args=(theirs, open_trials, dict(environment)))
-        with _without_interrupts(), _without_leaks_told():
+        self._process = context.Process(target=_work, args=(theirs, open_trials, {**os.environ, **environment}))
+        with without_interrupts(), without_leaks_told():
             self._process.start()
         theirs.close()
 
@@ -212,35 +219,12 @@ class _Worker:
         return f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
-@contextlib.contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Let what begins within ignore Ctrl-C from its first moment on."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextlib.contextmanager
-def _without_leaks_told() -> Iterator[None]:
-    """Let the process that tidies up after others, which begins with the first of them, do so in silence."""
-    before = os.environ.get("PYTHONWARNINGS")
-    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [before, "ignore:resource_tracker"]))
-    try:
-        yield
-    finally:
-        os.environ.pop("PYTHONWARNINGS")
-        os.environ.update({} if before is None else {"PYTHONWARNINGS": before})
-
-
 def _work(ours: Connection, open_trials: Open, environment: Mapping[str, str]) -> None:
     """Try plans until nobody asks for more. What the process is told, it is told as bytes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.clear()
     os.environ.update(environment)
+    tempfile.tempdir = None  # which an import may have looked up in another environment
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
     began = 0.0

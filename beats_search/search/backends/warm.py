@@ -1,0 +1,96 @@
+"""Warm: the name of a module in, processes that begin with it imported already out.
+
+One process imports it while the search prepares, and forks for each worker. It is Python's fork server:
+it computes nothing and has a single thread, so that nothing is forked in the middle of something.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from multiprocessing import forkserver
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext, SpawnContext
+
+    Beginning: TypeAlias = SpawnContext | ForkServerContext
+
+COLD: Final = multiprocessing.get_context("spawn")
+"""Begins processes that have imported nothing."""
+
+_ONE_THREAD: Final = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+@contextlib.contextmanager
+def warmed(module: str) -> "Iterator[Callable[[], Beginning]]":
+    """Begin to import a module, and yield what gives the context of processes with it.
+
+    Where nobody has asked for that in the end, the import is broken off. Elsewhere than on Linux, whose
+    libraries bear to be forked, processes begin with nothing.
+    """
+    if sys.platform != "linux":
+        yield lambda: COLD
+        return
+    asked: list[Beginning] = []
+    warm = multiprocessing.get_context("forkserver")
+
+    def context() -> "Beginning":
+        asked.append(warm)
+        return warm
+
+    before = _server()
+    warm.set_forkserver_preload([module])
+    with without_interrupts(), _with(_ONE_THREAD), without_leaks_told():
+        forkserver.ensure_running()
+    try:
+        yield context
+    finally:
+        if not asked and (began := _server()) not in {None, before}:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(began, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def without_interrupts() -> Iterator[None]:
+    """Let what begins within ignore Ctrl-C from its first moment on."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def without_leaks_told() -> Iterator[None]:
+    """Let the process that tidies up after others, which begins with the first of them, do so in silence."""
+    told = ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), "ignore:resource_tracker"]))
+    with _with({"PYTHONWARNINGS": told}):
+        yield
+
+
+@contextlib.contextmanager
+def _with(variables: dict[str, str]) -> Iterator[None]:
+    """Let the environment have some variables within."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name)
+            else:
+                os.environ[name] = value
+
+
+def _server() -> int | None:
+    """Return the number of the process that imports, None where there is none or Python does not tell."""
+    found: int | None = getattr(getattr(forkserver, "_forkserver", None), "_forkserver_pid", None)
+    return found
