@@ -51,7 +51,8 @@ def key_of(plan: TrialPlan, reference: Reference = REFERENCE) -> object:
     """Return what a plan's file is kept by."""
     data = stripes()
     compressed = probing._compressed(build_model(plan, data), plan, data)
-    return file_key(compressed, plan, data.input_shape), reference
+    like = file_key(compressed, plan, data.input_shape)
+    return None if like is None else (like, reference)
 
 
 def epoch_key(plan: TrialPlan) -> object:

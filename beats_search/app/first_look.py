@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 def first_look(space: "SearchSpace", window: "QuietWindow") -> "Iterator[tuple[TrialPlan, Reference, DataFacts]]":
     """Yield the reference's plan, its untrained file for all latencies to be paired with, and its data's facts.
 
-    Beside that file, in a folder that goes in the end, the graphs that are exported meanwhile are kept.
+    In the folder of that file, which goes in the end, processes tell each other what they have found out.
 
     Raises CommandError when this machine may not measure, the data cannot be loaded, the reference cannot be
     built and exported, or a value that counts cannot be measured on this machine.
     """
     from beats_search.measuring.energy import check_counted
-    from beats_search.runtimes.shelf import share_templates
     from beats_search.space.draw import reference_plan
+    from beats_search.tensors.shelf import share_in
     from beats_search.trial.probe import check_device, count_macs, deploy_untrained
     from beats_search.trial.recipe import data_facts
     from beats_search.trial.run import Reference
 
     with tempfile.TemporaryDirectory(prefix="beats-search-") as aside, contextlib.ExitStack() as at_last:
         check_target(space)
-        at_last.callback(share_templates, None)
-        share_templates(Path(aside))
+        at_last.callback(share_in, None)
+        share_in(Path(aside))
         try:
             counted = counters(space)
             reference = reference_plan(space, count_macs)

@@ -84,7 +84,6 @@ def _run(request: RunRequest, watch: Watch, hires: "Callable[[str], Hire]") -> R
                 store=store_of(space),
                 counters=counters(space),
                 depot=depot_address(),
-                shared=paired.file.parent,
             )
             problem = problem_of(space, ledger, folder, paired, data, tools)
             drive = hired(problem, workplace_of(space, folder, reference, paired), space.search)

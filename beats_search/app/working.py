@@ -60,12 +60,12 @@ class Workplace:
         """Return what tries plans in this process."""
         from beats_search.measuring.energy import find_counters
         from beats_search.measuring.quiet import window_of_machine
-        from beats_search.runtimes.shelf import share_templates
+        from beats_search.tensors.shelf import share_in
         from beats_search.training.devices import use_threads
         from beats_search.trial.recipe import runtime_of
         from beats_search.trial.run import Reference, run_trial
 
-        share_templates(self.shared)
+        share_in(self.shared)
         use_threads(os.environ.get("OMP_NUM_THREADS", ""))
         tools = instruments(
             window_of_machine(),
@@ -73,7 +73,6 @@ class Workplace:
             store=self.store,
             counters=find_counters() if self.energy else None,
             depot=self.depot,
-            shared=self.shared,
         )
         paired = Reference(open=runtime_of(self.reference).load(self.paired).open)
 
@@ -235,7 +234,6 @@ def instruments(
     store: Path | None,
     counters: "EnergyCounters | None",
     depot: str = "",
-    shared: Path | None = None,
 ) -> "Instruments":
     """Return what trials work with; where a space asks that nothing be reused, each is computed and timed."""
     from beats_search.trial.depot import Depot
@@ -243,6 +241,6 @@ def instruments(
     from beats_search.trial.store import Store
     from beats_search.trial.timings import Timings
 
-    timed = Timings(shared) if reuse else None
+    timed = Timings() if reuse else None
     kept = None if store is None else Store(store, STORE_BYTES, Depot(depot) if depot else None)
     return Instruments(window=window, counters=counters, store=kept, timed=timed)

@@ -27,10 +27,10 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
 from torch import Tensor, nn
 
 from beats_search.records.errors import ExportError
-from beats_search.runtimes import shelf
 from beats_search.runtimes._operators import one_table
 from beats_search.runtimes._packing import pack
 from beats_search.runtimes._templates import Template, template_of
+from beats_search.tensors import shelf
 from beats_search.tensors.fake_quant import for_export
 from beats_search.tensors.structure import Known, Structure, family_of, name_of, structure_of, weights_of
 
@@ -71,12 +71,13 @@ def _template(model: nn.Module, exported: nn.Module, example: Tensor, structure:
 
     def made() -> tuple[Structure | None, Template]:
         new = template_of(_program(exported, example), weights)
-        shelf.put(name, new)
+        if new.reusable and new.sizeless:
+            shelf.put(name, new.as_text())
         return structure, new
 
     def found() -> tuple[Structure | None, Template]:
         kept = shelf.taken(name)
-        return made() if kept is None else (None, kept)
+        return made() if kept is None else (None, Template.from_text(kept))
 
     origin, template = _OF_ANY_SIZE.found(key, found, keep=lambda each: each[1].reusable and each[1].sizeless)
     is_own = origin is not None and origin == structure

@@ -4,6 +4,8 @@ While the exporter optimizes the graph, its weights are inputs without values: s
 come out whatever the values are, the zeros of an untrained network included.
 """
 
+import base64
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -55,6 +57,25 @@ class Template:
             fit_groups(model.graph)
         _merge_equal(model.graph)
         return model
+
+    def as_text(self) -> str:
+        """Return it for other processes."""
+        models = {"model": self.model, "derivation": self.derivation.proto_}
+        parts = {name: base64.b64encode(model.SerializeToString()).decode("ascii") for name, model in models.items()}
+        flags = {"reusable": self.reusable, "sizeless": self.sizeless}
+        return json.dumps({**parts, **flags, "held": sorted(self.held)})
+
+    @classmethod
+    def from_text(cls, text: str) -> "Template":
+        """Return what another process told of its own."""
+        told = json.loads(text)
+        return cls(
+            model=_parsed(told["model"]),
+            held=frozenset(told["held"]),
+            derivation=ReferenceEvaluator(_parsed(told["derivation"])),
+            reusable=told["reusable"],
+            sizeless=told["sizeless"],
+        )
 
 
 def template_of(program: torch.onnx.ONNXProgram, weights: Mapping[str, Tensor]) -> Template:
@@ -156,6 +177,12 @@ def _merge_equal(graph: onnx.GraphProto) -> None:
         for index, name in enumerate(node.input):
             if name in stands_for:
                 node.input[index] = stands_for[name]
+
+
+def _parsed(text: str) -> onnx.ModelProto:
+    model = onnx.ModelProto()
+    model.ParseFromString(base64.b64decode(text))
+    return model
 
 
 def _bytes(tensor: Tensor) -> bytes:
