@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 from search_toy import REFERENCE, Trials, budget, new_ledger, outcome_of, plans_of, problem, sit
-from worker_toys import Toys
+from worker_toys import Toys, learned
 
 from beats_search.records.errors import SearchEndedError
 from beats_search.records.event import Began, Ended, Event, Reclaimed
 from beats_search.records.outcome import EpochScore, Failed, Stopped
+from beats_search.records.part import Part
 from beats_search.records.run import RunRecord
 from beats_search.records.search_plan import SearchPlan
 from beats_search.search.backends.local import Workers
@@ -129,6 +130,30 @@ def test_the_judge_is_asked_after_each_rung(tmp_path: Path) -> None:
         crew.begin(Job(number=9, plan=REFERENCE))
         assert crew.wait(judge) == Done(number=9, outcome=outcome_of(REFERENCE))
     assert asked == [(2, 1), (2, 2), (9, 1), (9, 2)]
+
+
+def test_a_trial_among_others_does_not_wait_for_its_answer(tmp_path: Path) -> None:
+    """While the search is busy it goes on, but not beyond its last epoch, and ends when it is told to."""
+    model = Part(name="toy", settings=(("width", 16),))
+    plan = replace(REFERENCE, model=model, training=replace(REFERENCE.training, epochs=40, lr=0.05))
+    epochs = tmp_path / "1.epochs"
+
+    def busy(_: int, score: EpochScore) -> bool:
+        _await(lambda: score.epoch == 40 or f"{score.epoch + 1}\n" in epochs.read_text(encoding="ascii"))
+        return score.epoch < 40
+
+    with Workers(Toys(folder=tmp_path, always="learn"), [{}, {}]) as crew:
+        crew.begin(Job(number=1, plan=plan))
+        found = crew.wait(busy)
+        assert isinstance(found, Done)
+        assert isinstance(found.outcome, Stopped)
+        assert found.outcome.epoch == 40
+        crew.begin(Job(number=2, plan=plan))
+        found = crew.wait(lambda *_: False)
+        assert isinstance(found, Done)
+        assert isinstance(found.outcome, Stopped)
+        crew.begin(Job(number=3, plan=plan))
+        assert crew.wait(lambda *_: True) == Done(number=3, outcome=learned(plan, lambda _: True))
 
 
 SEARCH = """

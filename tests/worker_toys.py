@@ -24,7 +24,7 @@ class Toys:
     `folder` notes every job that was begun. What is done: `die` kills the process, `die once` only where the
     job is begun for the first time, `hang` takes a minute, `bug` raises, `full` finds the disk full, `score`
     asks after each of three epochs whether to go on, `slow` takes a fifth of a second, `learn` comes nearer to its
-    accuracy epoch by epoch and asks after each.
+    accuracy epoch by epoch and asks after each, noting in `<number>.epochs` that it did.
     """
 
     folder: Path
@@ -55,12 +55,20 @@ class Toys:
             case "full":
                 raise SearchEndedError("no space left on the disk")
             case "learn":
-                return learned(job.plan, keep_going)
+                return learned(job.plan, self._noting(job.number, keep_going))
             case "score":
                 scores = (EpochScore(epoch=n, train_loss=1.0, accuracy=0.1 * n, seconds=1.0) for n in (1, 2, 3))
                 last = next((score.epoch for score in scores if not keep_going(score)), None)
                 return outcome_of(job.plan) if last is None else Stopped(epoch=last, reason="told to", curve=())
         return outcome_of(job.plan)
+
+    def _noting(self, number: int, keep_going: KeepGoing) -> KeepGoing:
+        def note(score: EpochScore) -> bool:
+            with (self.folder / f"{number}.epochs").open("a", encoding="ascii") as notes:
+                notes.write(f"{score.epoch}\n")
+            return keep_going(score)
+
+        return note
 
     def begun(self, number: int) -> int:
         """Return how often a job was begun."""

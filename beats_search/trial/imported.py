@@ -4,15 +4,24 @@ Nothing here may start a thread, as the import of onnxruntime does: a fork has o
 """
 
 import contextlib
+from importlib import import_module
+from typing import Final
 
-from beats_search.compression import channel_pruning, quantization
+from torch.onnx._internal.exporter._registration import ONNXRegistry
+
 from beats_search.runtimes import _operators
-from beats_search.trial import run
 
-__all__ = ["channel_pruning", "quantization", "run"]
+_MODULES: Final = (
+    "beats_search.compression.channel_pruning",
+    "beats_search.compression.quantization",
+    "beats_search.trial.run",
+    "onnxscript.optimizer",
+    "torch.export._trace",
+    "torchvision",
+)
 
-with contextlib.suppress(Exception):  # then each process finds out what is wrong by itself, and tells it
-    from torch.onnx._internal.exporter._registration import ONNXRegistry
-
-    with _operators.one_table():
-        ONNXRegistry.from_torchlib()
+for _name in _MODULES:
+    with contextlib.suppress(Exception):  # then each process finds out what is wrong by itself, and tells it
+        import_module(_name)
+with contextlib.suppress(Exception), _operators.one_table():
+    ONNXRegistry.from_torchlib()

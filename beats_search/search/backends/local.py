@@ -13,7 +13,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Final, Self, TypeAlias, final
@@ -97,7 +96,7 @@ class Workers:
 
     def __enter__(self) -> Self:
         """Begin all processes at once."""
-        self._workers = [_Worker(self._open, environment, self._context) for environment in self._environments]
+        self._workers = [self._worker(environment) for environment in self._environments]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -152,20 +151,24 @@ class Workers:
         return overdue(job.number if job else -1, self._timeout or 0.0)
 
     def _replace(self, worker: "_Worker") -> None:
-        self._workers[self._workers.index(worker)] = _Worker(self._open, worker.environment, self._context)
+        self._workers[self._workers.index(worker)] = self._worker(worker.environment)
+
+    def _worker(self, environment: Mapping[str, str]) -> "_Worker":
+        return _Worker(self._open, environment, self._context, alone=self.size == 1)
 
 
 @final
 class _Worker:
     """A process and what it is at."""
 
-    def __init__(self, open_trials: Open, environment: Mapping[str, str], context: "Beginning") -> None:
+    def __init__(self, open_trials: Open, environment: Mapping[str, str], context: "Beginning", *, alone: bool) -> None:
         self.environment = environment
         self.job: Job | None = None
         self.ready = False
         self.deadline = float("inf")
         self._ours, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs, open_trials, {**os.environ, **environment}))
+        given = (theirs, open_trials, {**os.environ, **environment}, alone)
+        self._process = context.Process(target=_work, args=given)
         with without_interrupts(), without_leaks_told():
             self._process.start()
         theirs.close()
@@ -219,40 +222,63 @@ class _Worker:
         return f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
-def _work(ours: Connection, open_trials: Open, environment: Mapping[str, str]) -> None:
+def _work(ours: Connection, open_trials: Open, environment: Mapping[str, str], alone: bool) -> None:  # noqa: FBT001
     """Try plans until nobody asks for more. What the process is told, it is told as bytes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.clear()
     os.environ.update(environment)
     tempfile.tempdir = None  # which an import may have looked up in another environment
     threading.Thread(target=_end_with_parent, daemon=True).start()
-
-    began = 0.0
-
-    def keep_going(epochs: int, score: EpochScore) -> bool:
-        nonlocal began
-        if not is_rung(score.epoch, epochs):
-            return True  # nobody is kept waiting who may be busy with a proposal
-        asked = time.monotonic()
-        ours.send_bytes(write_report(Scored(score, asked - began)))
-        go_on = ours.recv_bytes() == _GO
-        began += time.monotonic() - asked
-        return go_on
-
     try:
         try_plan = open_trials()
         while True:
             job = read_job(ours.recv_bytes())
             ours.send_bytes(write_report(Ready()))
-            began = time.monotonic()
-            asking = partial(keep_going, job.plan.training.epochs)
-            ours.send_bytes(write_report(Ended(try_plan(job, asking))))
+            hearing = _Hearing(ours, job.plan.training.epochs, patient=alone)
+            outcome = try_plan(job, hearing.keep_going)
+            hearing.end()
+            ours.send_bytes(write_report(Ended(outcome)))
     except (EOFError, BrokenPipeError):
         return
     except SearchEndedError as error:
         ours.send_bytes(write_report(Raised(DISK, str(error))))
     except Exception:  # noqa: BLE001 - whatever it is, it ends the search, and is told there
         ours.send_bytes(write_report(Raised(BUG, traceback.format_exc())))
+
+
+@final
+class _Hearing:
+    """A trial that asks after each rung whether it goes on.
+
+    The search may be busy with a proposal for another worker: then a trial of so many epochs goes on until it is
+    answered, after its last epoch apart, behind which other work begins. Where it is `patient`, because nobody else
+    keeps the search busy, it waits, so that a trial ends after the same epoch each time.
+    """
+
+    def __init__(self, ours: Connection, epochs: int, *, patient: bool) -> None:
+        self._ours, self._epochs, self._patient = ours, epochs, patient
+        self._began = time.monotonic()
+        self._owed = 0
+        self._told_to_stop = False
+
+    def keep_going(self, score: EpochScore) -> bool:
+        """Tell how a trial does after an epoch, and whether it goes on, as far as that is known."""
+        if is_rung(score.epoch, self._epochs):
+            self._ours.send_bytes(write_report(Scored(score, time.monotonic() - self._began)))
+            self._owed += 1
+        self._listen(wait=self._patient or score.epoch >= self._epochs)
+        return not self._told_to_stop
+
+    def end(self) -> None:
+        """Take in what is still to be answered."""
+        self._listen(wait=True)
+
+    def _listen(self, *, wait: bool) -> None:
+        asked = time.monotonic()
+        while self._owed and (wait or self._ours.poll()):
+            self._told_to_stop |= self._ours.recv_bytes() == _STOP
+            self._owed -= 1
+        self._began += time.monotonic() - asked
 
 
 def _end_with_parent() -> None:
