@@ -169,7 +169,8 @@ class _Worker:
         self._ours, theirs = context.Pipe()
         given = (theirs, open_trials, {**os.environ, **environment}, alone)
         self._process = context.Process(target=_work, args=given)
-        with without_interrupts(), without_leaks_told():
+        deaf = without_interrupts() if context is COLD else contextlib.nullcontext()  # what is forked ignores them
+        with deaf, without_leaks_told():
             self._process.start()
         theirs.close()
 

@@ -11,7 +11,6 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from multiprocessing import forkserver
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
@@ -33,25 +32,35 @@ def warmed(module: str) -> "Iterator[Callable[[], Beginning]]":
     libraries bear to be forked, processes begin with nothing.
     """
     if sys.platform != "linux":
-        yield lambda: COLD
+        yield _cold
         return
+    from multiprocessing import forkserver  # noqa: PLC0415 - other systems may lack it
+
     asked: list[Beginning] = []
     warm = multiprocessing.get_context("forkserver")
 
-    def context() -> "Beginning":
+    def asking() -> "Beginning":
         asked.append(warm)
         return warm
 
-    before = _server()
+    context: Callable[[], Beginning] = asking
+    before = _pid(forkserver)
     warm.set_forkserver_preload([module])
-    with without_interrupts(), _with(_ONE_THREAD), without_leaks_told():
-        forkserver.ensure_running()
+    try:
+        with without_interrupts(), _with(_ONE_THREAD), without_leaks_told():
+            forkserver.ensure_running()
+    except OSError:  # it listens at a socket, which not every machine allows
+        context = _cold
     try:
         yield context
     finally:
-        if not asked and (began := _server()) not in {None, before}:
+        if not asked and (began := _pid(forkserver)) not in {None, before}:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(began, signal.SIGKILL)
+
+
+def _cold() -> "Beginning":
+    return COLD
 
 
 @contextlib.contextmanager
@@ -90,7 +99,7 @@ def _with(variables: dict[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _server() -> int | None:
-    """Return the number of the process that imports, None where there is none or Python does not tell."""
-    found: int | None = getattr(getattr(forkserver, "_forkserver", None), "_forkserver_pid", None)
+def _pid(module: object) -> int | None:
+    """Return the number of the process that imports, None where there is none or Python's module does not tell."""
+    found: int | None = getattr(getattr(module, "_forkserver", None), "_forkserver_pid", None)
     return found
