@@ -58,6 +58,8 @@ class Workplace:
 
     def __call__(self) -> "Try":
         """Return what tries plans in this process."""
+        import numpy as np
+
         from beats_search.measuring.energy import find_counters
         from beats_search.measuring.quiet import window_of_machine
         from beats_search.tensors.shelf import share_in
@@ -65,6 +67,7 @@ class Workplace:
         from beats_search.trial.recipe import runtime_of
         from beats_search.trial.run import Reference, run_trial
 
+        np.random.seed()  # noqa: NPY002 - the user's code may use it, and forks of one process would draw alike
         share_in(self.shared)
         use_threads(os.environ.get("OMP_NUM_THREADS", ""))
         tools = instruments(

@@ -111,7 +111,7 @@ class Finished:
 
     `stage_seconds` are those that were spent now; `reused_seconds` are those that work of earlier
     trials had taken, by stage, where this one went on from it. Where the stage of timing is among them,
-    `latency` was measured on an earlier trial's file, which differs in its weights alone.
+    `latency` was measured on another file, untrained or of an earlier trial, which differs in its weights alone.
     `energy_mj` is the processor's energy for one call, with the interval that its scatter gives; None
     where it does not count and was not measured.
     """

@@ -33,8 +33,10 @@ def cuda_devices(name: str, environment: Mapping[str, str]) -> tuple[str, ...]:
 def use_threads(count: str) -> None:
     """Compute on so many threads from here on, as OMP_NUM_THREADS names them; on as many as before unless it does.
 
-    That variable counts for nothing any more once the libraries are there, as in a process that was forked.
+    That variable counts for nothing any more once the libraries are there, as in a process that was forked. Of a
+    list, the first number is that of threads that do not begin further ones.
     """
-    if count.isdecimal() and int(count) > 0:
-        torch.set_num_threads(int(count))
-        threadpool_limits(limits=int(count), user_api="blas")
+    first = count.partition(",")[0].strip()
+    if first.isdecimal() and int(first) > 0:
+        torch.set_num_threads(int(first))
+        threadpool_limits(limits=int(first), user_api="blas")

@@ -59,12 +59,13 @@ class Probe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbedFile:
-    """What was found of an exported file, and the seconds that this took."""
+    """What was found of an exported file, the seconds that this took, and those of the timing among them."""
 
     footprint: Footprint
     latency: Latency
     executed_as: str
     seconds: float
+    timing_seconds: float = 0.0
 
 
 @final
@@ -176,7 +177,7 @@ def _file(
     def measured() -> ProbedFile:
         found = _measured(compressed, plan, reference, window)
         if timed is not None and "latency_ms" not in unforeseen(plan):
-            timed.note(like, reference, Timed(file="", latency=found.latency, seconds=found.seconds))
+            timed.note(like, reference, Timed(file="", latency=found.latency, seconds=found.timing_seconds))
         return found
 
     return probes.files.found(None if like is None else (like, reference), measured)
@@ -208,6 +209,7 @@ def _measured(compressed: nn.Module, plan: TrialPlan, reference: Reference, wind
         with window.pace():
             engine = runtime.deploy(compressed, example, Path(folder) / f"probe{runtime.suffix}")
         with window.measuring():
+            timing = time.perf_counter()
             latency = measure_latency(
                 engine.open,
                 reference.open,
@@ -215,11 +217,13 @@ def _measured(compressed: nn.Module, plan: TrialPlan, reference: Reference, wind
                 seed=stage_seed(plan, "measuring"),
                 protocol=_GLANCE,
             )
+            timing = time.perf_counter() - timing
         return ProbedFile(
             footprint=measure_footprint(compressed, example, engine.path),
             latency=latency,
             executed_as=engine.executed_as,
             seconds=time.perf_counter() - began,
+            timing_seconds=timing,
         )
 
 

@@ -6,21 +6,26 @@ Processes of one run share them, so that a structure is timed once, whoever does
 import json
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, final
+from typing import Final, Protocol, final
 
 from beats_search.records.outcome import Latency
 from beats_search.records.plain import from_plain, to_plain
 from beats_search.tensors import shelf
 from beats_search.tensors.structure import Known, name_of
 
-if TYPE_CHECKING:
-    from beats_search.trial.run import Reference
-
 _MOST: Final = 1024
 """They are kept by structure, and structures are large."""
 
 _NARROW: Final = 1.2
 """A latency whose interval's ends are closer than this factor holds for other files of its structure."""
+
+
+class Beside(Hashable, Protocol):
+    """What a file is timed beside."""
+
+    @property
+    def median_ms(self) -> float | None:
+        """Return the median on whose scale latencies are told, None where they make their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,17 +45,17 @@ class Timings:
         """Begin with what is on the shelf."""
         self._known = Known[Timed](_MOST)
 
-    def found(self, like: Hashable | None, reference: "Reference", measure: Callable[[], Timed]) -> Timed:
+    def found(self, like: Hashable | None, reference: Beside, measure: Callable[[], Timed]) -> Timed:
         """Return a narrow timing of a file of that likeness beside the reference, or else measure it."""
         key = None if like is None else (like, reference)
         return self._known.found(key, lambda: _shared(like, reference, measure), keep=_is_narrow)
 
-    def note(self, like: Hashable | None, reference: "Reference", timed: Timed) -> None:
+    def note(self, like: Hashable | None, reference: Beside, timed: Timed) -> None:
         """Note what was measured otherwise, if it is narrow."""
         self.found(like, reference, lambda: timed)
 
 
-def _shared(like: Hashable | None, reference: "Reference", measure: Callable[[], Timed]) -> Timed:
+def _shared(like: Hashable | None, reference: Beside, measure: Callable[[], Timed]) -> Timed:
     name = None if like is None else name_of((like, repr(reference.median_ms)))
     told = shelf.taken(name)
     if told is not None:

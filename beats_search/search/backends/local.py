@@ -33,7 +33,7 @@ from beats_search.search.backends.messages import (
     write_job,
     write_report,
 )
-from beats_search.search.backends.warm import COLD, without_interrupts, without_leaks_told
+from beats_search.search.backends.warm import COLD, begin_importing, without_interrupts, without_leaks_told
 from beats_search.search.crew import Dead, Done, Job, Judge, overdue
 from beats_search.search.stopping import is_rung
 
@@ -169,6 +169,8 @@ class _Worker:
         self._ours, theirs = context.Pipe()
         given = (theirs, open_trials, {**os.environ, **environment}, alone)
         self._process = context.Process(target=_work, args=given)
+        if context is not COLD:
+            begin_importing()  # anew, where it was killed
         deaf = without_interrupts() if context is COLD else contextlib.nullcontext()  # what is forked ignores them
         with deaf, without_leaks_told():
             self._process.start()

@@ -22,6 +22,8 @@ COLD: Final = multiprocessing.get_context("spawn")
 """Begins processes that have imported nothing."""
 
 _ONE_THREAD: Final = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+_OUR_PATH: Final = {"PYTHONSAFEPATH": "1"}
+"""The folder that a user happens to be in is not where libraries are imported from."""
 
 
 @contextlib.contextmanager
@@ -47,8 +49,7 @@ def warmed(module: str) -> "Iterator[Callable[[], Beginning]]":
     before = _pid(forkserver)
     warm.set_forkserver_preload([module])
     try:
-        with without_interrupts(), _with(_ONE_THREAD), without_leaks_told():
-            forkserver.ensure_running()
+        begin_importing()
     except OSError:  # it listens at a socket, which not every machine allows
         context = _cold
     try:
@@ -57,6 +58,16 @@ def warmed(module: str) -> "Iterator[Callable[[], Beginning]]":
         if not asked and (began := _pid(forkserver)) not in {None, before}:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(began, signal.SIGKILL)
+                os.waitid(os.P_PID, began, os.WEXITED | os.WNOWAIT)  # Python's module sees for itself that it ended
+
+
+def begin_importing() -> None:
+    """Begin the process that imports, unless it is there; Ctrl-C does not reach it."""
+    from multiprocessing import forkserver  # noqa: PLC0415 - as above
+
+    paths = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with without_interrupts(), _with({**_ONE_THREAD, **_OUR_PATH, **paths}), without_leaks_told():
+        forkserver.ensure_running()
 
 
 def _cold() -> "Beginning":
