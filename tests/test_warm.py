@@ -39,7 +39,7 @@ def no_server() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Looking:
-    """Opens what notes the environment of its process."""
+    """Opens what notes the environment of its process, and where it has a module from that nobody here imports."""
 
     folder: Path
 
@@ -47,7 +47,8 @@ class Looking:
         """Return what notes it and answers by the plan."""
 
         def look(job: Job, _: KeepGoing) -> TrialOutcome:
-            seen = [os.environ.get("TOY"), os.environ.get("NEW"), tempfile.gettempdir(), "search_toy" in sys.modules]
+            place = getattr(sys.modules.get("begun_with"), "PLACE", None)
+            seen = [os.environ.get("TOY"), os.environ.get("NEW"), tempfile.gettempdir(), place]
             (self.folder / f"{job.number}").write_text(repr(seen), encoding="utf-8")
             return outcome_of(job.plan)
 
@@ -69,15 +70,23 @@ def test_what_is_imported_before_starts_no_thread() -> None:
 
 @pytest.mark.usefixtures("no_server")
 def test_a_warm_worker_has_the_environment_of_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What changes between the import and its beginning counts, the folder for temporary files included."""
-    with warmed("worker_toys") as context, new_ledger(tmp_path / "study.db") as ledger:
+    """What changes between the import and its beginning counts, the folder for temporary files included.
+
+    The import is from where this process would import, and not from the folder that the user is in.
+    """
+    for place in ("path", "user"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "begun_with.py").write_text(f"PLACE = {place!r}", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path / "path")
+    monkeypatch.chdir(tmp_path / "user")
+    with warmed("begun_with") as context, new_ledger(tmp_path / "study.db") as ledger:
         aside = tmp_path / "aside"
         aside.mkdir()
         monkeypatch.setenv("TMPDIR", str(aside))
         monkeypatch.setenv("NEW", "here")
         crew = Workers(Looking(tmp_path), [{"TOY": "0"}], context=context())
         search(problem(Trials()), ledger, budget(2), drive=by(crew))
-    assert (tmp_path / "1").read_text(encoding="utf-8") == repr(["0", "here", str(aside), True])
+    assert (tmp_path / "1").read_text(encoding="utf-8") == repr(["0", "here", str(aside), "path"])
 
 
 @pytest.mark.usefixtures("no_server")
