@@ -168,3 +168,15 @@ def test_what_has_no_name_of_its_own_is_not_shared() -> None:
     assert name_of((lambda: None,)) is None
     assert name_of((object(),)) is None
     assert name_of((net,)) != name_of((timed,))
+
+
+def test_a_network_that_cannot_be_compared_is_exported_once(exports: list[nn.Module], tmp_path: Path) -> None:
+    """What has no structure has no template to be compared with either, and leaves none."""
+    hooked = net()
+    hooked.register_forward_hook(lambda *_: None)
+    agreeing: list[object] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exporter, "_agrees", lambda *_: agreeing.append(None))
+        export_onnx(hooked, EXAMPLE, tmp_path / "hooked.onnx")
+    assert (len(exports), agreeing) == (1, [])
+    assert not list((tmp_path / "shelf").iterdir())

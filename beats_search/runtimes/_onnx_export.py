@@ -38,8 +38,10 @@ INPUT: Final = "input"
 OUTPUT: Final = "logits"
 
 _TEMPLATES: Final = Known[Template](most=32)
-_OF_ANY_SIZE: Final = Known[tuple[Structure | None, Template]](most=32)
-"""With the structure of the model that it was made of, None where another process made it."""
+_OF_ANY_SIZE: Final = Known[tuple[Structure, Template]](most=32)
+"""With the structure of the model that it was made of."""
+
+_ELSEWHERE: Final = "made by another process"
 
 _REFUSALS: Final = (Fail, InvalidArgument, InvalidGraph, NotImplemented, RuntimeException)
 _FATAL_ONLY: Final = 4
@@ -69,19 +71,18 @@ def _template(model: nn.Module, exported: nn.Module, example: Tensor, structure:
     key = None if family is None else (family, example.shape[1:], example.dtype)
     name = None if key is None else name_of(key)
 
-    def made() -> tuple[Structure | None, Template]:
+    def made() -> tuple[Structure, Template]:
         new = template_of(_program(exported, example), weights)
         if new.reusable and new.sizeless:
             shelf.put(name, new.as_text())
         return structure, new
 
-    def found() -> tuple[Structure | None, Template]:
+    def found() -> tuple[Structure, Template]:
         kept = shelf.taken(name)
-        return made() if kept is None else (None, Template.from_text(kept))
+        return made() if kept is None else (_ELSEWHERE, Template.from_text(kept))
 
     origin, template = _OF_ANY_SIZE.found(key, found, keep=lambda each: each[1].reusable and each[1].sizeless)
-    is_own = origin is not None and origin == structure
-    return template if is_own or _agrees(template, weights, model, example) else made()[1]
+    return template if origin == structure or _agrees(template, weights, model, example) else made()[1]
 
 
 def _packed(template: Template, weights: Mapping[str, Tensor]) -> bytes:

@@ -56,7 +56,7 @@ def warmed(module: str) -> "Iterator[Callable[[], Beginning]]":
         yield context
     finally:
         if not asked and (began := _pid(forkserver)) not in {None, before}:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(OSError):  # it has ended already
                 os.kill(began, signal.SIGKILL)
                 os.waitid(os.P_PID, began, os.WEXITED | os.WNOWAIT)  # Python's module sees for itself that it ended
 
