@@ -81,6 +81,39 @@ def test_values_that_are_no_longer_allowed_are_unused() -> None:
     assert np.isnan(CODES.row({"kind": "gone", "width": 4096, "lr": "fast"})).all()
 
 
+def test_options_that_are_numbers_have_an_order() -> None:
+    """The next one is nearer than the one after, equal ones are together, and what is no number is in the middle."""
+    options: Mapping[str, tuple[Any, ...]] = {"n": (8, 32, 16), "mixed": (1, 1.0, 2, 3), "off": (0.1, "off", 0.2, 0.3)}
+    codes = Codes({name: CategoricalDistribution(choices) for name, choices in options.items()})
+
+    def gaps(name: str) -> list[float]:
+        column = codes.names.index(name)
+        rows = np.zeros((len(options[name]), len(codes.names)))
+        rows[:, column] = np.arange(len(rows))
+        points = codes.features(rows).points
+        return [float(((point - points[0]) ** 2).sum()) for point in points[1:]]
+
+    assert gaps("n") == pytest.approx([5.0, 2.0])
+    assert gaps("mixed") == pytest.approx([1.0, 2.0, 5.0])
+    assert gaps("off") == pytest.approx([2.0, 2.0, 5.0])
+
+
+def test_names_truth_values_and_pairs_have_no_order() -> None:
+    """All their options are a distance of one apart."""
+    for choices in (("8", "32", "16"), (True, False), (8, 64)):
+        points = Codes({"x": CategoricalDistribution(choices)}).features(np.arange(len(choices))[:, None] * 1.0).points
+        assert ((points - points[0]) ** 2).sum(axis=1)[1:] == pytest.approx(np.ones(len(choices) - 1))
+
+
+def test_an_order_counts_neither_in_counts_nor_on_rings() -> None:
+    """How often an option is chosen has no order; and the start goes to the ends of numbers no sooner than between."""
+    codes = Codes({name: CategoricalDistribution((3, 5, 7)) for name in ("a", "b")})
+    rows = np.array([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]])
+    for points in (codes.features(rows).counts, codes.rings(rows)):
+        squares = ((points - points[0]) ** 2).sum(axis=1)[1:]
+        assert squares == pytest.approx(np.full(2, squares[0]))
+
+
 def test_one_choice_is_a_distance_of_one() -> None:
     """Plans that differ in one choice are 1 apart, and counts see knobs with equal options as one."""
     base: dict[str, Any] = {"kernel.0": 1, "kernel.1": 3}

@@ -36,7 +36,7 @@ def _no_bands() -> Iterator[None]:
 @contextmanager
 def _no_neighbours() -> Iterator[None]:
     """Choose among random plans and those that were asked for."""
-    with patch.object(choosing, "around", lambda codes, *_: np.empty((0, len(codes.names)))):
+    with patch.object(choosing, "around", lambda space, *_: np.empty((0, len(space.names)))):
         yield
 
 
@@ -54,5 +54,6 @@ ABLATIONS: Final[Mapping[str, Ablation]] = {
     "frontier_no_bands": Ablation(replaced=_no_bands),
     "frontier_no_neighbours": Ablation(replaced=_no_neighbours),
     "frontier_no_clip": Ablation(replaced=_no_clip),
+    "frontier_no_belief": Ablation(settings=Frontier(belief=0)),
     "frontier_no_exploring": Ablation(settings=Frontier(explore_every=10**6)),
 }

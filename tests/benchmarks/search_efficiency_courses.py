@@ -38,7 +38,7 @@ Known = Callable[[dict[str, Any]], Any]
 
 
 def _frontier(known: Known | None, on: Problem, seed: int, settings: Frontier) -> BaseSampler:
-    return FrontierSampler(known, seed=seed, reference_point=on.reference, settings=settings)
+    return FrontierSampler(known, seed=seed, decides=on.decides, reference_point=on.reference, settings=settings)
 
 
 def _without(ablation: Ablation) -> Callable[[Known, Problem, int], BaseSampler]:

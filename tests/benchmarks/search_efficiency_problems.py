@@ -32,7 +32,8 @@ _GRID: Final = 1000
 class Problem:
     """`observe` is what a trial returns, `score` what it is worth, `known` what is known before it, None for others.
 
-    `whole` is the hypervolume of the true front above `reference`, in the order of `directions`.
+    `whole` is the hypervolume of the true front above `reference`, in the order of `directions`; `decides` tells
+    of a knob whether what is known may depend on it.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Problem:
     known: Callable[[Params], Sequence[float | None]]
     reference: Values
     whole: float
+    decides: Callable[[str], bool] = lambda _: True
 
     def share(self, scores: Sequence[Values]) -> float:
         """Return the hypervolume of some scores as a share of the whole."""
@@ -104,6 +106,7 @@ def _settings(name: str) -> Problem:
         observe=lambda params, rng: (float(rng.choice(rows[key(params)])), size(key(params))),
         score=lambda params: (means[key(params)], size(key(params))),
         known=lambda params: (None, size(key(params))),
+        decides=lambda knob: knob in ("width", "depth"),
         reference=reference,
         whole=_volume(points, reference, directions),
     )

@@ -11,8 +11,9 @@ from typing import Final, final
 import numpy as np
 
 from beats_search.search.frontier.codes import Codes, Mask
-from beats_search.search.frontier.history import History
+from beats_search.search.frontier.history import Ended, History
 from beats_search.search.frontier.oracle import Answer, Oracle
+from beats_search.search.frontier.prior import log_prior
 from beats_search.search.improvement import Array
 
 _TWICE: Final = 2
@@ -24,15 +25,17 @@ class Asking:
 
     `answers` are all, by row without the knobs that none depends on, `refused` how many plans of such a
     row could not be built: one may have failed by chance. `fresh` is what this proposal asked for, by row.
+    What is believed without an answer counts in full for the first `belief` trials, and then less and less.
     """
 
-    def __init__(self, codes: Codes, oracle: Oracle, history: History, signs: Array) -> None:
+    def __init__(self, codes: Codes, oracle: Oracle, history: History, signs: Array, belief: int = 0) -> None:
         """Begin with what earlier proposals asked."""
         self.fresh: dict[bytes, Answer | None] = {}
         self._codes = codes
         self._oracle = oracle
         self._history = history
         self._signs = signs
+        self._belief = belief
         self._decisive = oracle.decisive(codes.names)
         self.answers: dict[bytes, Answer] = {}
         self.refused: Counter[bytes] = Counter()
@@ -70,6 +73,14 @@ class Asking:
     def trained_like(self, rows: Array, other: Array) -> Array:
         """Return plans (n, k) with the values of another one (k,) for the knobs that no answer depends on."""
         return np.where(self._decisive | np.isnan(other), rows, other)
+
+    def log_belief(self, rows: Array) -> Array:
+        """Return the logarithm of what is still believed in plans (n, k) without having been told."""
+        if not self._belief:
+            return np.zeros(len(rows))
+        told = int(self._history.where(Ended.FINISHED, Ended.STOPPED, Ended.FAILED).sum())
+        prior = log_prior(self._codes, rows, self._oracle.usual(self._codes), self._decisive)
+        return np.asarray(self._belief / max(self._belief, told) * prior)
 
     def known(self) -> list[int]:
         """Return the numbers of the objectives that have been told of any plan."""

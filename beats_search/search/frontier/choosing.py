@@ -48,6 +48,7 @@ class Pace:
     pool: int
     explore_every: int
     cooling: int
+    belief: int
 
 
 @final
@@ -66,7 +67,7 @@ class Choosing:
         rng: np.random.Generator,
     ) -> None:
         """Begin with what is known."""
-        self.asking = Asking(codes, oracle, history, signs)
+        self.asking = Asking(codes, oracle, history, signs, pace.belief)
         self._codes, self._oracle, self._history, self._signs = codes, oracle, history, signs
         self._pace, self._rng = pace, rng
         self._corner = _worst(history, signs) if corner is None else corner
@@ -144,12 +145,13 @@ class Choosing:
         return float(np.median(self._log_costs(rows[:: -(-len(rows) // _SHORT)])))
 
     def _farthest(self, rows: Array) -> Array:
-        """Return the plan that is farthest from those tried, for its cost."""
+        """Return the plan that is farthest from those tried, of those believed in, for its cost."""
         some = rows[np.sort(self._rng.permutation(len(rows))[:_COMPARED])]
         tried = self._history.rows[recent(len(self._history.rows), _COMPARED)]
         apart = apartness(self._codes.rings(some), self._codes.rings(tried), self._rng)
         order = np.argsort(-apart, kind="stable")[:: -(-len(some) // _PRICED)]
-        return np.asarray(some[order[np.argmax(np.log(apart[order]) - self._thrift * self._log_costs(some[order]))]])
+        worth = np.log(apart[order]) + self.asking.log_belief(some[order])
+        return np.asarray(some[order[np.argmax(worth - self._thrift * self._log_costs(some[order]))]])
 
     def _most_uncertain(self) -> Array:
         """Return the plan that would gain most for its cost if it came out much better than expected."""

@@ -29,6 +29,7 @@ _RANGE: Final = 2.0
 """Both ends of a range are as far apart as plans that differ in so many choices, squared."""
 
 _OPTIONS: Final = 8
+_ORDERED: Final = 3
 _FINEST: Final = 256
 _MOVES: Final = (-0.3, -0.1, -0.03, 0.03, 0.1, 0.3)
 
@@ -37,8 +38,9 @@ _MOVES: Final = (-0.3, -0.1, -0.03, 0.03, 0.1, 0.3)
 class Features:
     """Rows as points: `points` (n, f), column by column of knob `owner` (f,), and `counts` (n, c).
 
-    In `points`, plans that differ in one choice are at a distance of 1. `counts` say how often knobs
-    with equal options have each option, whichever knob it is: the same kernel size in any layer, say.
+    In `points`, plans that differ in one choice of names are at a distance of 1; three or more options that
+    are numbers lie on a line as well, as the values of a range. `counts` say how often knobs with equal
+    options have each option, whichever knob it is: the same kernel size in any layer, say.
     """
 
     points: Array
@@ -103,11 +105,19 @@ class Codes:
 
     def features(self, rows: Array) -> Features:
         """Return rows (n, k) as points; a knob that is not used is in the middle of all its values."""
-        blocks = [self._block(self.distributions[name], rows[:, column]) for column, name in enumerate(self.names)]
-        owner = np.repeat(np.arange(len(blocks)), [block.shape[1] for block in blocks])
-        counts = [sum((blocks[column] for column in columns), np.zeros(1)) for columns in self._alike]
+        columns = [(self.distributions[name], rows[:, column]) for column, name in enumerate(self.names)]
+        blocks = [self._block(distribution, codes) for distribution, codes in columns]
+        lines = [self._line(distribution, codes) for distribution, codes in columns]
+        owner = np.repeat(np.tile(np.arange(len(columns)), 2), [one.shape[1] for one in (*blocks, *lines)])
+        counts = [sum((blocks[column] for column in alike), np.zeros(1)) for alike in self._alike]
         empty = np.empty((len(rows), 0))
-        return Features(np.hstack([empty, *blocks]), owner, np.hstack([empty, *counts]))
+        return Features(np.hstack([empty, *blocks, *lines]), owner, np.hstack([empty, *counts]))
+
+    @cached_property
+    def magnitudes(self) -> Mapping[int, tuple[float, float]]:
+        """Return by column the ends of each continuous range on a logarithmic scale."""
+        found = [(column, self.distributions[name]) for column, name in enumerate(self.names)]
+        return {at: (one.low, one.high) for at, one in found if isinstance(one, FloatDistribution) and one.log}
 
     def rings(self, rows: Array) -> Array:
         """Return rows (n, k) as points (n, f) for spreading them: a range is a ring, its ends beside one another.
@@ -157,6 +167,17 @@ class Codes:
             found[unused] = 1.0 / options
             return np.asarray(found / np.sqrt(2.0))
         return np.where(unused, 0.5, _share(distribution, codes))[:, None] * _RANGE
+
+    def _line(self, distribution: BaseDistribution, codes: Array) -> Array:
+        """Return where options that are numbers lie in their order (n, 1), the middle for others; or (n, 0)."""
+        options = distribution.choices if isinstance(distribution, CategoricalDistribution) else ()
+        numbers = [option for option in options if isinstance(option, int | float) and not isinstance(option, bool)]
+        if len(levels := sorted(set(numbers))) < _ORDERED:
+            return np.empty((len(codes), 0))
+        places = {option: place / (len(levels) - 1) for place, option in enumerate(levels)}
+        line = np.array([places[option] if option in numbers else 0.5 for option in options])
+        unused = np.isnan(codes)
+        return _RANGE * np.where(unused, 0.5, line[np.where(unused, 0, codes).astype(int)])[:, None]
 
     def _ring(self, distribution: BaseDistribution, codes: Array) -> Array:
         if isinstance(distribution, CategoricalDistribution):

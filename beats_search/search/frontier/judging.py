@@ -35,7 +35,7 @@ class Judge:
         features = self._codes.features(rows)
         asked = self._asking.answered(rows)
         odds = log_share(self._success, features) + log_within(self._limits, features)
-        odds += np.where(asked, 0.0, log_share(self._admission, features))
+        odds += self._asking.log_belief(rows) + np.where(asked, 0.0, log_share(self._admission, features))
         decisive = self._codes.features(self._asking.decisive(rows))
         quantities = [
             self._trained_at(column, features) if column in self._trained else self._foretold_at(column, rows, decisive)

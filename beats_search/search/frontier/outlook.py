@@ -20,7 +20,7 @@ class Outlook:
 
     One objective, if possible one that training tells, is integrated in closed form; others that are
     not exact stand at equally likely cases. `log_odds` (n,) is the logarithm of the probability that
-    training a plan succeeds within the limits.
+    training a plan succeeds within the limits, and of what is believed in it before any trial.
     """
 
     objectives: Sequence[Quantity]

@@ -48,7 +48,9 @@ class Frontier:
     front. Every `explore_every`-th trial goes where most would be gained if it came out much
     better than expected. The gain, and how far a plan is from others at first, is divided by the cost
     of training to a power that falls from 1 to 0 over the first `cooling` trials. Where measuring
-    costs a good part of a trial, fewer plans are measured: no more than pays.
+    costs a good part of a trial, fewer plans are measured: no more than pays. A logarithmic range on
+    which nothing known before training depends, such as that of a learning rate, is believed to be right
+    near what the reference has, else near its middle: in full for `belief` trials, then less and less.
     """
 
     startup: int = 6
@@ -57,10 +59,19 @@ class Frontier:
     pool: int = 1500
     explore_every: int = 10
     cooling: int = 60
+    belief: int = 20
 
     def __post_init__(self) -> None:
         """Refuse a search without a beginning, without plans, or made of exploration alone."""
-        least = {"startup": 2, "start_queries": 1, "queries": 0, "pool": 10, "explore_every": 2, "cooling": 1}
+        least = {
+            "startup": 2,
+            "start_queries": 1,
+            "queries": 0,
+            "pool": 10,
+            "explore_every": 2,
+            "cooling": 1,
+            "belief": 0,
+        }
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise ValueError(f"frontier.{name} needs to be at least {low}, got {getattr(self, name)}")
@@ -78,6 +89,7 @@ class FrontierSampler(BaseSampler):
     and may raise for values that cannot be tried; without it all objectives are modelled. What it
     returned holds for all params that differ in nothing that `decides(name)` tells it to depend on.
     The reference point has a value for each objective; without it a corner below all that was seen is.
+    The settings say more of what is believed of knobs on which nothing known depends (`belief`).
     """
 
     def __init__(
@@ -97,9 +109,10 @@ class FrontierSampler(BaseSampler):
         self._settings = settings
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Return the knobs that all finished trials have."""
+        """Return the knobs that all finished trials have and that have more than one value."""
         del trial
-        return intersection_search_space(study.get_trials(deepcopy=False))
+        space = intersection_search_space(study.get_trials(deepcopy=False))
+        return {name: distribution for name, distribution in space.items() if not distribution.single()}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -207,4 +220,5 @@ class _Proposing:
             pool=settings.pool,
             explore_every=settings.explore_every,
             cooling=settings.cooling,
+            belief=settings.belief,
         )
