@@ -101,7 +101,11 @@ def test_options_that_are_numbers_have_an_order() -> None:
 def test_names_truth_values_and_pairs_have_no_order() -> None:
     """All their options are a distance of one apart."""
     for choices in (("8", "32", "16"), (True, False), (8, 64)):
-        points = Codes({"x": CategoricalDistribution(choices)}).features(np.arange(len(choices))[:, None] * 1.0).points
+        points = (
+            Codes({"x": CategoricalDistribution(choices)})
+            .features(np.arange(len(choices), dtype=float)[:, None])
+            .points
+        )
         assert ((points - points[0]) ** 2).sum(axis=1)[1:] == pytest.approx(np.ones(len(choices) - 1))
 
 

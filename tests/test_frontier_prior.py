@@ -12,6 +12,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from search_toy import OBJECTIVES, budget, domain, finished, new_ledger, problem
 
 from beats_search.records.outcome import TrialOutcome
+from beats_search.records.part import Scalar
 from beats_search.records.plan import TrialPlan
 from beats_search.search.foresight import Foresight
 from beats_search.search.frontier.codes import Codes
@@ -147,7 +148,7 @@ def test_the_reference_tells_where(tmp_path: Path) -> None:
             rates.append(plan.training.lr)
         return finished(0.5, 4.0)
 
-    usual = {"model.width": 32, "training.lr": 0.003, "training.schedule": "constant"}
+    usual: Mapping[str, Scalar] = {"model.width": 32, "training.lr": 0.003, "training.schedule": "constant"}
     toy = replace(problem(run_trial), domain=replace(domain(), foresight=foresight, usual=usual))
     for seed in range(4):
         with new_ledger(tmp_path / f"{seed}.db", seed) as ledger:
