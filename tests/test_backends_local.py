@@ -208,7 +208,6 @@ def _await(condition: Callable[[], bool], patience_s: float = 20.0) -> None:
 
 def _is_alive(process: int) -> bool:
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
+        return Path(f"/proc/{process}/stat").read_text(encoding="ascii").split()[2] != "Z"
+    except (FileNotFoundError, ProcessLookupError):  # gone before it was looked for, or while it was read
         return False
-    return Path(f"/proc/{process}/stat").read_text(encoding="ascii").split()[2] != "Z"
