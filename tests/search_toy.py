@@ -1,6 +1,7 @@
 """A search space, outcomes and a run that cost nothing, for the tests of the search."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -8,11 +9,12 @@ from tempfile import TemporaryDirectory
 from beats_search.records.event import Event
 from beats_search.records.objective import Constraint, Objective
 from beats_search.records.outcome import Failed, Finished, Footprint, Interval, Latency, Stopped, TrialOutcome
-from beats_search.records.part import Part
+from beats_search.records.part import Part, Scalar
 from beats_search.records.plan import TrainingPlan, TrialPlan
 from beats_search.records.search_plan import SearchPlan
 from beats_search.search.attempt import KeepGoing, RunTrial
 from beats_search.search.domain import Domain, domain_of
+from beats_search.search.foresight import Foresight
 from beats_search.search.ledger import Ledger
 from beats_search.search.reading import RunFacts, read_run
 from beats_search.search.sitting import Ending, Problem
@@ -69,6 +71,19 @@ def space(*, continuous: bool = True, epochs: int = 1) -> SearchSpace:
 def domain(*, continuous: bool = True) -> Domain:
     """Return what may be proposed from the toy space."""
     return domain_of(space(continuous=continuous))
+
+
+def foreseeing(usual: Mapping[str, Scalar], constraints: tuple[Constraint, ...] = ()) -> Domain:
+    """Return the toy domain where widths alone decide latency, and the reference has these values."""
+    foresight = Foresight(
+        objectives=OBJECTIVES,
+        constraints=constraints,
+        reference_point={"accuracy": 0.1, "latency_ms": 4.4},
+        known=lambda plan: {"latency_ms": float(str(plan.model["width"])) / 8},
+        cost=lambda _: 1.0,
+        decides=lambda path: path.startswith("model."),
+    )
+    return replace(domain(), foresight=foresight, usual=usual)
 
 
 def facts(seed: int = 0, reference: TrialPlan = REFERENCE) -> RunFacts:

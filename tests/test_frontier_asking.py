@@ -30,7 +30,7 @@ def test_what_was_measured_replaces_a_glance() -> None:
     rows = [codes.row({"x": 0.3, "y": 0.5, "kind": kind}) for kind in "ab"]
     for row in rows:
         asking.ask(row)
-    assert [asking.value(row, 1) for row in rows] == [1.25, 0.5]
+    assert asking.told(np.array(rows), 1) == [1.25, 0.5]
 
 
 def test_a_failure_by_chance_condemns_no_structure() -> None:
@@ -51,8 +51,8 @@ def test_a_failure_by_chance_condemns_no_structure() -> None:
     for row in (*rows["a"], rows["a"][1], *rows["b"], rows["b"][2]):
         asking.ask(row)
     assert asked == ["a", "a", "b", "b"]
-    assert [asking.allows(row) for row in rows["a"]] == [True] * 3
-    assert [asking.allows(row) for row in rows["b"]] == [False] * 3
+    assert asking.allows(np.array(rows["a"])) == [True] * 3
+    assert asking.allows(np.array(rows["b"])) == [False] * 3
     assert len(asking.fresh) == 4
 
 
@@ -70,6 +70,6 @@ def test_a_limit_that_a_glance_kept_and_a_trial_broke_is_known_to_be_broken(tmp_
         history = read_history(study, codes, names, 99, ours=True)
         asking = Asking(codes, oracle, history, signs_of(study))
     ended = zip(history.rows, history.gains, strict=True)
-    told = {float(-gains[1]): asking.allows(row) for row, gains in ended if not np.isnan(gains).any()}
+    told = {float(-gains[1]): asking.allows(row[None])[0] for row, gains in ended if not np.isnan(gains).any()}
     assert {took <= limit.bound for took in told} == {True, False}
     assert told == {took: took <= limit.bound for took in told}

@@ -3,21 +3,19 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import optuna
 import pytest
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from search_toy import OBJECTIVES, REFERENCE, budget, domain, finished, new_ledger, problem, space
+from search_toy import REFERENCE, budget, finished, foreseeing, new_ledger, problem, space
 
 from beats_search.records.objective import Constraint
 from beats_search.records.outcome import Stopped, TrialOutcome
 from beats_search.records.part import Scalar
 from beats_search.records.plan import TrialPlan
-from beats_search.search.domain import Domain
-from beats_search.search.foresight import Foresight
 from beats_search.search.frontier.codes import Codes
 from beats_search.search.frontier.history import Ended, read_history
 from beats_search.search.frontier.oracle import oracle_of
@@ -141,25 +139,9 @@ def test_only_what_is_known_decides_a_limit_before_training() -> None:
         Constraint(name="energy_mj", sign="<=", bound=1.0),
         Constraint(name="latency_ms", sign="<=", bound=1.0),
     )
-    oracle = oracle_of(foreseeing(limits), ("accuracy", "latency_ms"))
+    oracle = oracle_of(foreseeing(USUAL, limits), ("accuracy", "latency_ms"))
     assert oracle.decided(frozenset({"latency_ms"})) == {"latency_ms <= 1"}
     assert oracle.decided(frozenset()) == frozenset()
-
-
-REFERENCE_POINT: Final[Mapping[str, float]] = {"accuracy": 0.1, "latency_ms": 4.4}
-
-
-def foreseeing(constraints: tuple[Constraint, ...] = ()) -> Domain:
-    """Return the toy domain: a reference with a rate of its own, latency that widths alone decide."""
-    foresight = Foresight(
-        objectives=OBJECTIVES,
-        constraints=constraints,
-        reference_point=REFERENCE_POINT,
-        known=lambda plan: {"latency_ms": float(str(plan.model["width"])) / 8},
-        cost=lambda _: 1.0,
-        decides=lambda path: path.startswith("model."),
-    )
-    return replace(domain(), foresight=foresight, usual=USUAL)
 
 
 USUAL: Mapping[str, Scalar] = {
@@ -181,7 +163,7 @@ def started(path: Path, best: float, seed: int = 0) -> list[tuple[bool, bool]]:
 
     settings = {"startup": 7, "start_queries": 6, "queries": 3, "pool": 60}
     with new_ledger(path, seed) as ledger:
-        search(replace(problem(run_trial), domain=foreseeing()), ledger, budget(6, "frontier", **settings))
+        search(replace(problem(run_trial), domain=foreseeing(USUAL)), ledger, budget(6, "frontier", **settings))
     first = plans[0]
     lr, width = (first.training.lr, first.model["width"]) if best > 0.6 else (USUAL["training.lr"], 32)
     return [(plan.training.lr == lr, plan.model["width"] == width) for plan in plans]
@@ -204,10 +186,12 @@ def test_what_was_expected_of_a_stopped_trial_is_read_back(tmp_path: Path) -> No
 
     path = tmp_path / "s.db"
     with new_ledger(path) as ledger:
-        search(replace(problem(run_trial), domain=foreseeing()), ledger, budget(5))
+        search(replace(problem(run_trial), domain=foreseeing(USUAL)), ledger, budget(5))
     with closing_storage(open_storage(path)) as storage:
         study = optuna.load_study(study_name=None, storage=storage)
-        history = read_history(study, Codes(foreseeing().distributions()), ("accuracy", "latency_ms"), 99, ours=True)
+        history = read_history(
+            study, Codes(foreseeing(USUAL).distributions()), ("accuracy", "latency_ms"), 99, ours=True
+        )
     stopped = history.where(Ended.STOPPED)
     assert stopped.sum() == 2
     np.testing.assert_array_equal(history.expected[:, 0], np.where(stopped, 0.3, np.nan))

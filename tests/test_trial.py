@@ -108,17 +108,17 @@ def test_every_stage_is_timed(small: tuple[Finished, Path, TrialPlan]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("spent", "budget_s", "patience"), [(0.1, 0.6, 1), (1.0, 1.0, 1), (12.0, 1.5, 2), (99.0, 1.5, 4)]
+    ("spent", "budget_s", "patience"), [(0.1, 0.3, 1), (6.0, 0.6, 1), (30.0, 1.5, 2), (99.0, 1.5, 4)]
 )
-def test_timing_takes_no_longer_than_the_rest(
+def test_timing_takes_little_beside_the_rest(
     spent: float, budget_s: float, patience: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A short trial is timed in what it took, at least 0.6 s; only a long one waits for a neighbour to leave."""
+    """It takes a tenth of what the trial took, at least 0.3 s; only a long one waits for a neighbour to leave."""
     given: list[Protocol] = []
     monkeypatch.setattr(trial_run, "measure_latency", lambda *_, protocol, **__: given.append(protocol))
     engine = cast("Engine", SimpleNamespace(open=lambda: None, path=tmp_path))
     trial_run._timed(PLAN, engine, Reference(open=lambda: lambda: None), Instruments(), None, spent)
-    assert [(rules.budget_s, rules.patience) for rules in given] == [(budget_s, patience)]
+    assert [(rules.budget_s, rules.patience) for rules in given] == [pytest.approx((budget_s, patience))]
 
 
 def test_a_trial_leaves_its_model_and_nothing_else(small: tuple[Finished, Path, TrialPlan]) -> None:

@@ -42,7 +42,7 @@ _MOST_KEPT: Final = 1024
 _TRAINING: Final = "training."
 _ADDING_LAYERS: Final = "training.batch_norm"
 _RECOVERING: Final = ".recovery_epochs"
-_GLANCE: Final = Protocol(half_width=0.08, budget_s=0.35, min_rounds=6, min_calls=2, patience=1.0)
+_GLANCE: Final = Protocol(half_width=0.08, budget_s=0.25, min_rounds=6, min_calls=2, patience=1.0)
 """Enough to choose by; what comes near the front is timed again at the end of a search."""
 
 

@@ -40,8 +40,9 @@ from beats_search.trial.timing import Timing
 from beats_search.trial.timings import Timed, Timings
 
 _PARITY_INPUTS = 256
-_LEAST_S: Final = 0.6
-_WORTH_WAITING: Final = 0.25
+_LEAST_S: Final = 0.3
+_WORTH_TIMING: Final = 0.1
+"""The share of what a trial took otherwise that its timing may take, for which all others keep still."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,15 +163,16 @@ def _timed(
 ) -> Timed:
     """Return the latency of a file, or that of one like it, where that is known narrowly enough.
 
-    Timing takes no longer than all else, which `spent` seconds, and waits for a neighbour to leave as long as that
-    is little beside these: what comes near the front is timed once more at the end of a search.
+    Timing, and waiting for a neighbour to leave, takes a small share of all else, which `spent` seconds: what comes
+    near the front is timed once more at the end of a search.
     """
 
     def measured() -> Timed:
         began = time.perf_counter()
         usual = Protocol()
-        budget_s = min(max(_LEAST_S, spent), usual.budget_s)
-        patience = min(max(1.0, _WORTH_WAITING * spent / budget_s), usual.patience)
+        worth_s = _WORTH_TIMING * spent
+        budget_s = min(max(_LEAST_S, worth_s), usual.budget_s)
+        patience = min(max(1.0, worth_s / budget_s), usual.patience)
         with tools.window.measuring():
             latency = measure_latency(
                 engine.open,

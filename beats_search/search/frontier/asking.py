@@ -45,21 +45,18 @@ class Asking:
 
     def ask(self, row: Array) -> Answer | None:
         """Return what is known of a plan, None for one that cannot be built."""
-        if not self._settled(row):
+        if not self._settled(self._key(row), row):
             answer = self.fresh[row.tobytes()] = self._oracle.ask(self._codes.params(row))
             self._note(row, answer)
         return self.answers.get(self._key(row))
 
     def answered(self, rows: Array) -> Mask:
         """Tell of plans (n, k) whether there is an answer."""
-        return np.array([self._settled(row) for row in rows], dtype=bool)
+        return np.array([self._settled(key, row) for key, row in zip(self._keys(rows), rows, strict=True)], dtype=bool)
 
-    def allows(self, row: Array) -> bool | None:
-        """Tell whether a plan can be built and keeps the limits; None without an answer."""
-        answer = self.answers.get(self._key(row))
-        if answer is not None:
-            return answer.allowed
-        return False if self._settled(row) else None
+    def allows(self, rows: Array) -> list[bool | None]:
+        """Tell of plans (n, k) whether they can be built and keep the limits; None without an answer."""
+        return [self._verdict(key, row) for key, row in zip(self._keys(rows), rows, strict=True)]
 
     @property
     def all_decide(self) -> bool:
@@ -94,10 +91,10 @@ class Asking:
         told = {row: answer.values.get(name) for row, answer in self.answers.items()}
         return found | {row: value for row, value in told.items() if value is not None}
 
-    def value(self, row: Array, column: int) -> float | None:
-        """Return the answer for one objective of a plan, None without one."""
-        answer = self.answers.get(self._key(row))
-        return None if answer is None else answer.values.get(self._oracle.names[column])
+    def told(self, rows: Array, column: int) -> list[float | None]:
+        """Return the answers for one objective of plans (n, k), None without one."""
+        name, answers = self._oracle.names[column], [self.answers.get(key) for key in self._keys(rows)]
+        return [None if answer is None else answer.values.get(name) for answer in answers]
 
     def allowed(self) -> Array:
         """Return the rows (n, k) that were asked for, keep the limits, and were not tried, oldest first."""
@@ -147,12 +144,20 @@ class Asking:
         values = {name: float(means.get(name, value)) for name, value in answer.values.items()}
         return Answer(values=values, allowed=self._oracle.allows(values))
 
-    def _settled(self, row: Array) -> bool:
+    def _verdict(self, key: bytes, row: Array) -> bool | None:
+        answer = self.answers.get(key)
+        if answer is not None:
+            return answer.allowed
+        return False if self._settled(key, row) else None
+
+    def _settled(self, key: bytes, row: Array) -> bool:
         """Tell whether a plan needs no question: its like has an answer or failed twice, or it failed itself."""
-        key = self._key(row)
         failed = row.tobytes()
         itself = failed in self.fresh or failed in self._history.asked
         return key in self.answers or itself or self.refused[key] >= _TWICE
 
     def _key(self, row: Array) -> bytes:
         return self.decisive(row).tobytes()
+
+    def _keys(self, rows: Array) -> list[bytes]:
+        return [row.tobytes() for row in self.decisive(rows)]

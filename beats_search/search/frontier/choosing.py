@@ -104,12 +104,12 @@ class Choosing:
         rows = self._unexplored()
         if (len(self._history.rows) + len(self._history.bare)) % 2:
             rows = self._like_the_best(rows)
-        if not known or any(self.asking.value(row, known[0]) is None for row in rows):
+        values = self.asking.told(rows, known[0]) if known else [None]
+        if None in values:
             return self._farthest(rows)
-        values = [self.asking.value(row, known[0]) for row in rows]
         edges = np.quantile(np.array(values, dtype=float), np.linspace(0, 1, self._pace.startup + 1)[1:-1])
         bands = np.digitize(np.array(values, dtype=float), edges)
-        tried = [self.asking.value(row, known[0]) for row in self._history.rows]
+        tried = self.asking.told(self._history.rows, known[0])
         seen = np.array([value for value in tried if value is not None], dtype=float)
         visits = np.bincount(np.digitize(seen, edges), minlength=self._pace.startup)
         order = [band for band in self._rng.permutation(self._pace.startup) if (bands == band).any()]
@@ -137,7 +137,7 @@ class Choosing:
         beaten = gains.max(initial=-np.inf) > self._history.bare[:, trained[0]].max(initial=-np.inf)
         best = self._history.rows[int(gains.argmax())] if beaten else self._oracle.usual(self._codes)
         near = self._kin(best[None])
-        near = near[[self.asking.allows(row) is True for row in near]] if len(near) else near
+        near = near[[allowed is True for allowed in self.asking.allows(near)]] if len(near) else near
         alike = self._new(self._used(self.asking.trained_like(rows, best)))
         return next(found for found in (near, alike, rows) if len(found))
 
@@ -170,8 +170,8 @@ class Choosing:
         """Return the allowed plans that may improve on the corner; without any, allowed or else random ones."""
         known = self.asking.known()
         allowed = self._allowed() if known else self._random(self._pace.start_queries)
-        values = [[self.asking.value(row, column) for column in known] for row in allowed]
-        gains = self._signs[known] * np.array(values, dtype=float).reshape(len(allowed), len(known))
+        values = [self.asking.told(allowed, column) for column in known]
+        gains = self._signs[known] * np.array(values, dtype=float).reshape(len(known), len(allowed)).T
         better = ~(gains <= self._corner[known]).any(axis=1)
         for rows in (allowed[better], allowed, self._random(self._pace.pool)):
             if len(rows):
@@ -247,7 +247,8 @@ class Choosing:
     def _best(self, rows: Array, outlook: Outlook) -> Array:
         """Return the row with the most to expect for its cost: an allowed one if there is any, and no repeat."""
         exact = self._exact(rows)
-        allowed = np.array([self._is_allowed(row) for row in rows], dtype=bool)
+        unknown = not self.asking.known()
+        allowed = np.array([unknown if found is None else found for found in self.asking.allows(rows)], dtype=bool)
         index = next(found for found in (exact & allowed, ~exact, exact) if found.any()).nonzero()[0]
         scores = outlook.expected(index, asked=bool(exact[index[0]]))
         order = index[np.argsort(-scores, kind="stable")]
@@ -279,10 +280,6 @@ class Choosing:
             return np.ones(len(rows), dtype=bool)
         return self.asking.answered(rows)
 
-    def _is_allowed(self, row: Array) -> bool:
-        allowed = self.asking.allows(row)
-        return not self.asking.known() if allowed is None else allowed
-
     def _identity(self, row: Array) -> Hashable:
         return self._oracle.identity(self._codes.params(row))
 
@@ -291,7 +288,7 @@ class Choosing:
         return list(enumerate(self._oracle.names))
 
     def _new(self, rows: Array) -> Array:
-        refused = np.array([self.asking.allows(row) is False for row in rows], dtype=bool)
+        refused = np.array([allowed is False for allowed in self.asking.allows(rows)], dtype=bool)
         return distinct(rows[~refused], self._history.taken)
 
     def _random(self, count: int) -> Array:

@@ -50,8 +50,7 @@ class Judge:
 
     def _foretold_at(self, column: int, rows: Array, features: Features) -> Quantity:
         quantity = Foretold(self._foretold[column], features, float(self._signs[column]))
-        for index, row in enumerate(rows):
-            value = self._asking.value(row, column)
+        for index, value in enumerate(self._asking.told(rows, column)):
             if value is not None:
                 quantity.know(index, value)
         return quantity
@@ -70,8 +69,8 @@ class Judge:
 
     def _known_gains(self) -> Array:
         """Return the gains (n, d) of trials that were known before training, NaN for others."""
-        values = [[self._asking.value(row, column) for column in range(len(self._signs))] for row in self._history.rows]
-        return np.asarray(self._signs * np.array(values, dtype=float).reshape(-1, len(self._signs)))
+        values = [self._asking.told(self._history.rows, column) for column in range(len(self._signs))]
+        return np.asarray(self._signs * np.array(values, dtype=float).T)
 
     def _expected_of_running(self) -> Array:
         """Return the points (m, d) that running trials are believed to reach."""

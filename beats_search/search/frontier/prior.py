@@ -14,10 +14,10 @@ from beats_search.search.frontier.codes import Codes, Mask
 from beats_search.search.improvement import Array
 
 _FARTHEST: Final = 2.5
-"""So many standard deviations away is the farther end of a range,"""
+"""How many standard deviations away the farther end of a range is, unless they are narrower than allowed."""
 
 _NARROWEST: Final = float(np.log(10.0)) / 2
-"""if one of them is at least a factor of about three: who writes a narrow range means all of it."""
+"""The least standard deviation, of the logarithm: half a decade, for who writes a narrow range means all of it."""
 
 
 def log_prior(codes: Codes, rows: Array, usual: Array, decisive: Mask) -> Array:
