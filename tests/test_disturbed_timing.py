@@ -86,6 +86,19 @@ def test_stretches_with_a_neighbour_on_the_core_leave_no_trace(stretches: tuple[
     assert Protocol().least_rounds <= latency.blocks < len(bench.opened) / 2
 
 
+@pytest.mark.parametrize(("seconds", "slowed"), [(0.0004, 1.6), (0.0038, 1.2)], ids=["small", "like the reference"])
+def test_a_neighbour_on_the_core_hardly_moves_what_is_told_at_the_usual_time(seconds: float, slowed: float) -> None:
+    """A small model is slowed as arithmetic is, one like the reference as that; the interval holds the truth."""
+    bench = Bench()
+    candidate, reference = bench.session("c", seconds, slowed=slowed), bench.session("r", 0.004, slowed=1.2)
+    bench.learn_its_pace()
+    bench.shared = ((0.0, math.inf),)
+    latency = measure_latency(candidate, reference, reference_median_ms=4.0, clocks=bench.clocks)
+    assert latency.median_ms == pytest.approx(1000 * seconds, rel=0.05)
+    assert latency.interval_ms.low <= 1000 * seconds <= latency.interval_ms.high
+    assert latency.disturbed
+
+
 @pytest.mark.parametrize("crowded_at", [math.inf, 0.0], ids=["a neighbour", "others"])
 def test_a_neighbour_who_stays_is_waited_for_and_told(crowded_at: float) -> None:
     """A sitting that hardly has rounds without goes on for more budgets, but not where others compute here, too."""

@@ -17,40 +17,41 @@ _SPAN_S: Final = 0.1  # others' time is counted in hundredths of a second
 _BETWEEN_SITTINGS: Final = 0.02
 _DISTURBED: Final = 0.27  # together, as far as a neighbour's thread was seen to move a ratio: by 1.6 / 1.2
 _ANOTHER_MACHINE: Final = 0.25  # so far from its usual time, in logarithms, the reference is on one
+_LIKE_ITS_TIME: Final = 3
+"""The power of a candidate's share of the reference's time at which it slows as that does."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """A candidate's block, the reference's of the same round, and how many of the two were disturbed."""
+    """A candidate's block, the reference's of the same round, and how many of the two were disturbed.
+
+    `slowed` is by how much arithmetic took longer beside each of the two, in logarithms, 0 where it was not slow.
+    """
 
     candidate: Block
     reference: Block
     disturbed: int
+    slowed: tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Beside:
-    """A candidate's times, and how far the reference was `away` from its usual one, in logarithms of shape (n,).
+    """A candidate's times over the reference's usual one, and what they may be off by, in logarithms of shape (n,).
 
-    The candidate moves with the reference by one of `slopes`, most probably by the first: 0 is not at
-    all, 1 as much.
+    They are off by one of `moves`, most probably by the first.
     """
 
     candidate: NDArray[np.float64]
-    away: NDArray[np.float64]
-    slopes: tuple[float, ...]
+    moves: tuple[NDArray[np.float64], ...]
 
     def ratio(self) -> Centre:
         """Return the candidate's time at the reference's usual one, over that."""
-        return self._at(self.slopes[0])
+        return centre_of(self.candidate - self.moves[0])
 
     def ratio_by_any(self) -> Centre:
-        """Return it with an interval that holds it by whichever slope: no sitting can see why the reference is away."""
-        found = [self._at(slope) for slope in self.slopes]
+        """Return it with an interval that holds it by whichever move: no sitting can see why the reference is away."""
+        found = [centre_of(self.candidate - move) for move in self.moves]
         return replace(found[0], low=min(each.low for each in found), high=max(each.high for each in found))
-
-    def _at(self, slope: float) -> Centre:
-        return centre_of(self.candidate - slope * self.away)
 
 
 @final
@@ -100,12 +101,13 @@ class Sitting:
 
     def _best(self) -> Sequence[Sequence[_Pair]]:
         """Return for the reference and each candidate its undisturbed pairs, or all where these are too few."""
-        limit, crowded = self._yardstick.limit(), self._watch.crowded()
-        return [self._best_of(place, limit, crowded) for place in range(len(self._rounds[0]))]
+        crowded = self._watch.crowded()
+        return [self._best_of(place, crowded) for place in range(len(self._rounds[0]))]
 
-    def _best_of(self, place: int, limit: float, crowded: Sequence[bool]) -> Sequence[_Pair]:
+    def _best_of(self, place: int, crowded: Sequence[bool]) -> Sequence[_Pair]:
+        best, limit = self._yardstick.best(), self._yardstick.limit()
         pairs = [
-            _pair(blocks[place], blocks[0], limit, crowded=others)
+            _pair(blocks[place], blocks[0], best, limit, crowded=others)
             for blocks, others in zip(self._rounds, crowded, strict=True)
         ]
         undisturbed = [pair for pair in pairs if not pair.disturbed]
@@ -116,14 +118,24 @@ class Sitting:
 
         As much as its rounds scatter beside the reference's, so much it moves with it (the slope of the
         reduced major axis, Kermack & Haldane 1950): a file of the same kind altogether, one that is small
-        enough not to wait for memory hardly. Where the whole machine is slower, all move alike.
+        enough not to wait for memory hardly. Where the whole machine is slower, all move alike. Where a
+        neighbour shares the core, one that takes as long as the reference is slowed as that is, a small
+        one as arithmetic is.
         """
         candidate, reference = _logs([pair.candidate for pair in pairs]), _logs([pair.reference for pair in pairs])
-        usual = 0.0 if self._usual_ms is None else math.log(self._usual_ms)
-        away = reference - usual
-        alike = min(1.0, scatter_of(candidate, beside=reference))
-        paired = self._usual_ms is None or abs(float(np.median(away))) > _ANOTHER_MACHINE
-        return _Beside(candidate=candidate - usual, away=away, slopes=(1.0,) if paired else (alike, 0.0, 1.0))
+        if self._usual_ms is None:
+            return _Beside(candidate=candidate, moves=(reference,))
+        usual = math.log(self._usual_ms)
+        away, nothing = reference - usual, np.zeros(len(pairs))
+        slowed, beside = np.array([pair.slowed for pair in pairs]).T
+        if _is_far(away) and _is_far(away - beside):
+            moves = [away]
+        elif slowed.any():
+            share = min(1.0, math.exp(float(np.median(candidate - reference)))) ** _LIKE_ITS_TIME
+            moves = [np.where(slowed > 0, share * away + (1 - share) * slowed, 0.0), nothing, away, slowed]
+        else:
+            moves = [min(1.0, scatter_of(candidate, beside=reference)) * away, nothing, away]
+        return _Beside(candidate=candidate - usual, moves=tuple(moves))
 
     def _candidate(self, pairs: Sequence[_Pair], scale_ms: float) -> Latency:
         beside = self._beside(pairs)
@@ -177,9 +189,19 @@ class _Watch:
         return self._told + self._open * (self._told[-1:] or [False])
 
 
-def _pair(candidate: Block, reference: Block, limit: float, *, crowded: bool) -> _Pair:
+def _pair(candidate: Block, reference: Block, best: float, limit: float, *, crowded: bool) -> _Pair:
     disturbed = sum(crowded or block.interrupted or max(block.readings) > limit for block in (candidate, reference))
-    return _Pair(candidate, reference, disturbed)
+    return _Pair(candidate, reference, disturbed, (_slowed(candidate, best, limit), _slowed(reference, best, limit)))
+
+
+def _slowed(block: Block, best: float, limit: float) -> float:
+    slow = max(block.readings) > limit
+    return max(0.0, float(np.log(block.readings).mean()) - math.log(best)) if slow else 0.0
+
+
+def _is_far(away: NDArray[np.float64]) -> bool:
+    """Tell whether this is more than a machine is away from its usual pace."""
+    return abs(float(np.median(away))) > _ANOTHER_MACHINE
 
 
 def _unseen(pairs: Sequence[_Pair]) -> float:

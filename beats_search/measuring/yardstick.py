@@ -57,9 +57,13 @@ class Yardstick:
         self._shortest[second] = min(reading, self._shortest.get(second, reading))
         return reading
 
+    def best(self) -> float:
+        """Return the seconds of a reading at best; infinite without readings."""
+        return float(np.quantile([*self._shortest.values()], _BEST)) if self._shortest else math.inf
+
     def limit(self) -> float:
         """Return the seconds from which on a reading is slow: a fifth more than at best; infinite without readings."""
-        return _SLOWER * float(np.quantile([*self._shortest.values()], _BEST)) if self._shortest else math.inf
+        return _SLOWER * self.best()
 
     def was_fast_lately(self) -> bool:
         """Tell whether a reading of the last 30 s was not slow."""
