@@ -7,16 +7,21 @@ from typing import Any
 
 import numpy as np
 import optuna
+import pytest
 from optuna.trial import create_trial
-from search_toy import OBJECTIVES
+from search_toy import OBJECTIVES, budget, finished, new_ledger, problem
 from test_frontier_sampler import SPACE, foreseen, sampler_of, sit, study_of
 
 from beats_search.records.objective import Constraint
+from beats_search.records.outcome import Finished, Stopped, TrialOutcome
+from beats_search.records.plan import TrialPlan
 from beats_search.search.frontier.asking import Asking
 from beats_search.search.frontier.codes import Codes
 from beats_search.search.frontier.history import read_history, signs_of
 from beats_search.search.frontier.oracle import OfFunction, oracle_of
+from beats_search.search.reading import read_run
 from beats_search.search.storage import closing_storage, open_storage
+from beats_search.search.study import search
 
 
 def test_what_was_measured_replaces_a_glance() -> None:
@@ -73,3 +78,26 @@ def test_a_limit_that_a_glance_kept_and_a_trial_broke_is_known_to_be_broken(tmp_
     told = {float(-gains[1]): asking.allows(row[None])[0] for row, gains in ended if not np.isnan(gains).any()}
     assert {took <= limit.bound for took in told} == {True, False}
     assert told == {took: took <= limit.bound for took in told}
+
+
+@pytest.mark.parametrize("alike", [True, False], ids=["widths decide", "all knobs decide"])
+def test_nothing_is_sought_beyond_a_perfect_answer(tmp_path: Path, alike: bool) -> None:  # noqa: FBT001
+    """Once a fast plan answers all right, slower ones are not proposed, however well plans like it do."""
+
+    def run_trial(number: int, plan: TrialPlan, _: object) -> TrialOutcome:
+        width = 32.0 if number == 0 else float(str(plan.model["width"]))
+        off = abs(np.log10(plan.training.lr / 0.05))
+        return finished(min(1.0, 1.02 - 0.05 * off) if width > 8 else max(0.1, 0.9 - 0.2 * off), width / 8)
+
+    toy = replace(
+        problem(run_trial),
+        known=lambda plan: {"latency_ms": float(str(plan.model["width"])) / 8},
+        decides=lambda path: not alike or path.startswith("model."),
+    )
+    with new_ledger(tmp_path / "s.db") as ledger:
+        search(toy, ledger, budget(30, "frontier", start_queries=6, queries=3, pool=60))
+    trials = read_run(tmp_path / "s.db").trials
+    assert max(trial.outcome.accuracy for trial in trials if isinstance(trial.outcome, Finished)) == 1.0
+    spared = [trial.plan.model["width"] for trial in trials if isinstance(trial.outcome, Stopped)]
+    assert len(spared) <= 5
+    assert len(set(spared)) == len(spared) or not alike

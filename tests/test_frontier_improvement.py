@@ -73,6 +73,24 @@ def test_the_expectation_is_that_of_many_draws(seed: int, objectives: int) -> No
     np.testing.assert_allclose(closed, mean, rtol=0, atol=1e-4)
 
 
+@given(SEEDS, st.integers(2, 3), st.sampled_from([None, Clip(middle=0.3, unit=0.2)]))
+def test_what_is_beyond_a_cap_gains_no_more_than_the_cap(seed: int, objectives: int, clip: Clip | None) -> None:
+    """The closed form agrees with the mean gain over 2,000 equally likely values, those beyond the cap moved there."""
+    candidates, front, reference = problem(seed, objectives)
+    front[front[:, -1] > 0.9, -1] = 0.9  # a perfect answer, which nothing exceeds
+    drawn = candidates[:, -1:] + 0.2 * norm.ppf((np.arange(2000) + 0.5) / 2000)
+    values = np.minimum(drawn, 0.9)
+    certain = np.repeat(candidates[:, :-1], 2000, axis=0)
+    mean = improvement(certain, values.ravel(), front, reference).reshape(values.shape).mean(axis=1)
+    given_ = candidates[:, :-1], candidates[:, -1], np.full(5, 0.2), front, reference
+    closed = np.exp(log_expected(*given_, cap=0.9))
+    np.testing.assert_allclose(closed, mean, rtol=0, atol=1e-4)
+    assert (closed <= bound(candidates[:, :-1], 0.9, front, reference) + 1e-12).all()
+    clipped = np.exp(log_expected(*given_, clip=clip, cap=0.9))
+    assert (clipped <= np.exp(log_expected(*given_, clip=clip)) + 1e-12).all()
+    assert (clipped[bound(candidates[:, :-1], 0.9, front, reference) == 0] == 0).all()
+
+
 @pytest.mark.parametrize("z", [2.0, 0.0, -0.999, -1.001, -3.0, -10.0, -30.0])
 def test_the_tail_is_exact(z: float) -> None:
     """Above an empty front the expectation is ∫ (1 − Φ), to a relative 1e-7, however small it is."""
@@ -149,7 +167,7 @@ def test_drawn_values_gain_what_they_stand_for(seed: int) -> None:
     clip = Clip(middle=float(rng.uniform(0.4, 0.8)), unit=float(rng.uniform(0.02, 0.2)))
     front, corner = np.array([[0.2, 0.9], [0.5, 0.7], [0.9, 0.15]]), np.array([0.0, 0.1])
     certain, mean, deviation = rng.uniform(0.0, 1.0, (1, 1)), rng.uniform(0.2, 0.9, 1), rng.uniform(0.01, 0.1, 1)
-    found = np.exp(log_expected(certain, mean, deviation, front, corner, clip))[0]
+    found = np.exp(log_expected(certain, mean, deviation, front, corner, clip=clip))[0]
     drawn = mean + deviation * norm.ppf((np.arange(2000) + 0.5) / 2000)
     gains = improvement(np.repeat(certain, 2000, axis=0), clip.inverse(drawn), front, corner)
     assert gains[drawn >= clip.middle].sum() / 2000 - 1e-4 <= found <= gains.mean() + 1e-4

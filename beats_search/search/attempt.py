@@ -12,6 +12,7 @@ from beats_search.pareto import hypervolume, point_of
 from beats_search.records.outcome import EpochScore, Stopped, TrialOutcome
 from beats_search.records.plan import TrialPlan
 from beats_search.records.run import REFERENCE, RunRecord
+from beats_search.search.foresight import BEST
 from beats_search.search.stopping import GoOn, Spare, Stop, Stopping, is_rung, judge
 
 KeepGoing: TypeAlias = Callable[[EpochScore], bool]
@@ -107,7 +108,7 @@ def _refused(run: RunRecord, known: Mapping[str, float]) -> Stopped | None:
 
 def _best_gain(run: RunRecord, known: Mapping[str, float]) -> float:
     """Return what a plan that answers everything right adds, as a share of the hypervolume; 1 where that is unknown."""
-    values = {"accuracy": 1.0, **known}
+    values = {**BEST, **known}
     if any(objective.name not in values for objective in run.objectives):
         return 1.0
     now = [point_of(outcome, run.objectives) for _, outcome in run.feasible()]

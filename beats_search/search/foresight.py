@@ -2,9 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from beats_search.records.objective import Constraint, Objective
 from beats_search.records.plan import TrialPlan
+
+BEST: Final[Mapping[str, float]] = {"accuracy": 1.0}
+"""The best value of each objective that only training tells, where there is one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

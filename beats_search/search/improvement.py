@@ -13,6 +13,7 @@ the slices). Its logarithm is computed as in Ament et al. 2023, arXiv:2310.20708
 far from any improvement still have an order.
 """
 
+import math
 from typing import Final, Protocol, TypeAlias
 
 import moocore
@@ -79,11 +80,19 @@ def expected(certain: Array, mean: Array, deviation: Array, front: Array, refere
     return np.exp(log_expected(certain, mean, deviation, front, reference))
 
 
-def log_expected(
-    certain: Array, mean: Array, deviation: Array, front: Array, reference: Array, clip: Drawing | None = None
+def log_expected(  # noqa: PLR0913 - a Gaussian, and all that bounds what it may gain
+    certain: Array,
+    mean: Array,
+    deviation: Array,
+    front: Array,
+    reference: Array,
+    *,
+    clip: Drawing | None = None,
+    cap: float = math.inf,
 ) -> Array:
-    """Return the logarithm of `expected`, minus infinity for a candidate that gains nothing at any value.
+    """Return the logarithm of `expected`, minus infinity for a candidate that gains nothing at any value up to `cap`.
 
+    Outcomes beyond the cap, which the last objective cannot exceed, count as if they were there.
     With a clip, mean and deviation are of the last objective as drawn by it. What lies between a level and
     where that is drawn to is gained by outcomes above the clip's middle, which are not drawn; what is gained
     by outcomes below it is counted as drawn, less than it is.
@@ -97,6 +106,12 @@ def log_expected(
         if clip is not None:
             above = log_ndtr((mean - clip.middle) / deviation)[:, None]
             terms = np.logaddexp(terms, np.log(np.maximum(drawn - levels, 0.0)) + above)
+        if cap < math.inf:
+            beyond = np.log(deviation) + _log_excess(
+                (mean - (cap if clip is None else clip(np.array(cap)))) / deviation
+            )
+            share = np.exp(np.minimum(beyond[:, None] - terms, 0.0))
+            terms = np.where(levels < cap, terms + np.log1p(-share), -np.inf)
         terms = terms + np.log(weights)
     found: Array = logsumexp(terms, axis=1)
     return found

@@ -26,6 +26,7 @@ class Asking:
     `answers` are all, by row without the knobs that none depends on, `refused` how many plans of such a
     row could not be built: one may have failed by chance. `fresh` is what this proposal asked for, by row.
     What is believed without an answer counts in full for the first `belief` trials, and then less and less.
+    A plan that was not worth training stays so, and so are all of which the same is known: fronts only grow.
     """
 
     def __init__(self, codes: Codes, oracle: Oracle, history: History, signs: Array, belief: int = 0) -> None:
@@ -40,6 +41,7 @@ class Asking:
         self.answers: dict[bytes, Answer] = {}
         self.refused: Counter[bytes] = Counter()
         self._measured = self._means()
+        self._spared = frozenset(self._keys(history.rows[history.where(Ended.SPARED)]))
         for row, answer in history.asked.items():
             self._note(np.frombuffer(row), answer)
 
@@ -79,6 +81,14 @@ class Asking:
         prior = log_prior(self._codes, rows, self._oracle.usual(self._codes), self._decisive)
         return np.asarray(self._belief / max(self._belief, told) * prior)
 
+    def caps(self) -> Array:
+        """Return the largest gains (d,) that there can be, infinite where nothing bounds them."""
+        best = self._oracle.best()
+        gains = [
+            sign * best.get(name, sign * np.inf) for name, sign in zip(self._oracle.names, self._signs, strict=True)
+        ]
+        return np.array(gains)
+
     def known(self) -> list[int]:
         """Return the numbers of the objectives that have been told of any plan."""
         names = self._names()
@@ -103,7 +113,8 @@ class Asking:
             for row, answer in self._asked().items()
             if answer is not None and answer.allowed and row not in self._history.taken
         ]
-        return np.array(found).reshape(-1, len(self._codes.names))
+        rows = np.array(found).reshape(-1, len(self._codes.names))
+        return rows[[key not in self._spared for key in self._keys(rows)]] if found else rows
 
     def examples(self) -> tuple[Array, Array]:
         """Return all rows asked for (n, k), and 1 for those that can be built within the limits, else 0 (n,)."""
@@ -145,6 +156,8 @@ class Asking:
         return Answer(values=values, allowed=self._oracle.allows(values))
 
     def _verdict(self, key: bytes, row: Array) -> bool | None:
+        if key in self._spared:
+            return False
         answer = self.answers.get(key)
         if answer is not None:
             return answer.allowed

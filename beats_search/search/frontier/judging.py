@@ -21,6 +21,7 @@ class Judge:
         """Fit all models."""
         self._codes, self._history, self._asking, self._signs, self._corner = codes, history, asking, signs, corner
         self._known = asking.known()
+        self._caps = asking.caps()
         self._trained_ones = [column for column in range(len(signs)) if column not in self._known]
         self._foretold = {column: model_of(codes, asking.values(column)) for column in self._known}
         bars = self._bars()
@@ -46,7 +47,7 @@ class Judge:
     def _trained_at(self, column: int, features: Features) -> Quantity:
         learned = self._trained[column]
         belief = learned.at(features)
-        return Trained(belief.mean, belief.deviation, learned.clip)
+        return Trained(belief.mean, belief.deviation, learned.clip, float(self._caps[column]))
 
     def _foretold_at(self, column: int, rows: Array, features: Features) -> Quantity:
         quantity = Foretold(self._foretold[column], features, float(self._signs[column]))
@@ -78,5 +79,5 @@ class Judge:
         found = self._known_gains()[running]
         features = self._codes.features(self._history.rows[running])
         for column, learned in self._trained.items():
-            found[:, column] = learned.clip.inverse(learned.at(features).mean)
+            found[:, column] = np.minimum(learned.clip.inverse(learned.at(features).mean), self._caps[column])
         return np.asarray(found[~np.isnan(found).any(axis=1)])

@@ -3,6 +3,7 @@
 All are gains: values to be maximized.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, final
@@ -33,15 +34,19 @@ class Quantity(Protocol):
 @final
 @dataclass(frozen=True, slots=True, eq=False)
 class Trained:
-    """An objective that only training tells: Gaussians of `mean` and `spread` (n,) of values drawn up by `clip`."""
+    """An objective that only training tells: Gaussians of `mean` and `spread` (n,) of values drawn up by `clip`.
+
+    No gain exceeds `cap`.
+    """
 
     mean: Array
     spread: Array
     clip: Clip
+    cap: float = math.inf
 
     def at(self, index: Indices, node: float) -> Array:
         """Return what lies `node` deviations above the means, as it is measured."""
-        return self.clip.inverse(self.mean[index] + node * self.spread[index])
+        return np.minimum(self.clip.inverse(self.mean[index] + node * self.spread[index]), self.cap)
 
     def deviation(self, index: Indices) -> Array:
         """Return the deviations."""

@@ -10,6 +10,7 @@ import numpy as np
 from beats_search.records.part import Scalar
 from beats_search.records.plan import TrialPlan
 from beats_search.search.domain import Domain
+from beats_search.search.foresight import BEST
 from beats_search.search.frontier.codes import Codes, Mask
 from beats_search.search.improvement import Array
 from beats_search.space.draw import Replay, Suggest
@@ -34,6 +35,9 @@ class Oracle(Protocol):
     @property
     def names(self) -> tuple[str, ...]:
         """Return the names of the objectives, in the study's order."""
+
+    def best(self) -> Mapping[str, float]:
+        """Return the best value of each objective that has one, by name."""
 
     def ask(self, params: Params) -> Answer | None:
         """Return what is known of a plan, None for one that cannot be built."""
@@ -71,6 +75,10 @@ class OfFunction:
     names: tuple[str, ...]
     known: Callable[[dict[str, Any]], Sequence[float | None]] | None
     decides: Callable[[str], bool] = lambda _: True
+
+    def best(self) -> Mapping[str, float]:
+        """Return nothing: what a study's values are is not told."""
+        return {}
 
     def ask(self, params: Params) -> Answer | None:
         """Ask the function; whatever it raises means that there is no such plan."""
@@ -140,6 +148,10 @@ class OfDomain:
     domain: Domain
     names: tuple[str, ...]
     memory: "Memory"
+
+    def best(self) -> Mapping[str, float]:
+        """Return what holds for all trials of a space."""
+        return BEST
 
     def ask(self, params: Params) -> Answer | None:
         """Ask the foresight; whatever it raises means that the plan cannot be built."""

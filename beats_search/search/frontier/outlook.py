@@ -76,6 +76,7 @@ class Outlook:
             last.deviation(index),
             self.front[:, order],
             self.reference[order],
-            last.clip if isinstance(last, Trained) else None,
+            clip=last.clip if isinstance(last, Trained) else None,
+            cap=last.cap if isinstance(last, Trained) else np.inf,
         )
         return np.asarray(gain + self.log_odds[index])
