@@ -101,13 +101,12 @@ class Sitting:
 
     def _best(self) -> Sequence[Sequence[_Pair]]:
         """Return for the reference and each candidate its undisturbed pairs, or all where these are too few."""
-        crowded = self._watch.crowded()
-        return [self._best_of(place, crowded) for place in range(len(self._rounds[0]))]
+        paces, crowded = (self._yardstick.best(), self._yardstick.limit()), self._watch.crowded()
+        return [self._best_of(place, paces, crowded) for place in range(len(self._rounds[0]))]
 
-    def _best_of(self, place: int, crowded: Sequence[bool]) -> Sequence[_Pair]:
-        best, limit = self._yardstick.best(), self._yardstick.limit()
+    def _best_of(self, place: int, paces: tuple[float, float], crowded: Sequence[bool]) -> Sequence[_Pair]:
         pairs = [
-            _pair(blocks[place], blocks[0], best, limit, crowded=others)
+            _pair(blocks[place], blocks[0], paces, crowded=others)
             for blocks, others in zip(self._rounds, crowded, strict=True)
         ]
         undisturbed = [pair for pair in pairs if not pair.disturbed]
@@ -189,12 +188,15 @@ class _Watch:
         return self._told + self._open * (self._told[-1:] or [False])
 
 
-def _pair(candidate: Block, reference: Block, best: float, limit: float, *, crowded: bool) -> _Pair:
+def _pair(candidate: Block, reference: Block, paces: tuple[float, float], *, crowded: bool) -> _Pair:
+    _, limit = paces
     disturbed = sum(crowded or block.interrupted or max(block.readings) > limit for block in (candidate, reference))
-    return _Pair(candidate, reference, disturbed, (_slowed(candidate, best, limit), _slowed(reference, best, limit)))
+    return _Pair(candidate, reference, disturbed, (_slowed(candidate, paces), _slowed(reference, paces)))
 
 
-def _slowed(block: Block, best: float, limit: float) -> float:
+def _slowed(block: Block, paces: tuple[float, float]) -> float:
+    """Return by how much arithmetic took longer beside a block than at best, in logarithms; 0 up to the limit."""
+    best, limit = paces
     slow = max(block.readings) > limit
     return max(0.0, float(np.log(block.readings).mean()) - math.log(best)) if slow else 0.0
 
